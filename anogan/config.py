@@ -1,0 +1,326 @@
+"""Validated settings. Reads nothing that is not handed to it but the YAML file it is asked for.
+
+A config is a tree of frozen pydantic models; `Config.model_validate` refuses unknown keys, and
+`load_config` turns that refusal into one sentence that names the nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from anogan.errors import ConfigError
+
+NetworkSize = Literal[32, 64, 128, 256]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ImagesConfig(_Section):
+    """What an image is before it is cut into tiles."""
+
+    channels: Literal[1, 3] = Field(3, description="1: grey, 3: colour.")
+    bit_depth: Literal[8, 16] = Field(8, description="Bits per channel of the camera's files.")
+    size: tuple[int, int] | None = Field(
+        None, description="Resize every image to (height, width) pixels first; null keeps its own."
+    )
+    on_mixed_sizes: Literal["error", "resize"] = Field(
+        "error", description="When images differ in size: refuse, or resize all to the most common size."
+    )
+
+
+class TilesConfig(_Section):
+    """How an image is laid out for the network."""
+
+    size: NetworkSize = Field(64, description="Side of the network's square input, pixels.")
+    overlap: int = Field(16, ge=0, description="Pixels that neighbouring tiles share when scoring.")
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> TilesConfig:
+        if self.overlap > self.size // 2:
+            raise ValueError(f"overlap {self.overlap} must be at most half of size {self.size}")
+        return self
+
+
+class SplitConfig(_Section):
+    """How `good/` is divided; the test folder is never part of it."""
+
+    early_stop: float = Field(0.1, gt=0, lt=0.5, description="Share held out to pick the checkpoint.")
+    calibrate: float = Field(0.25, gt=0, lt=0.9, description="Share held out for the threshold.")
+
+    @model_validator(mode="after")
+    def _leaves_training_images(self) -> SplitConfig:
+        if self.early_stop + self.calibrate >= 1:
+            raise ValueError("early_stop + calibrate must leave a share to train on")
+        return self
+
+
+class AugmentationStep(_Section):
+    """One albumentations transform by its class name."""
+
+    name: str = Field(description="Class name in albumentations, such as HorizontalFlip.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments.")
+
+
+class NetworkConfig(_Section):
+    """Shape of generator, discriminator and encoder."""
+
+    latent_dim: int = Field(100, ge=1, description="Channels of z.")
+    latent_grid: int = Field(
+        1, ge=1, description="Side of the latent map; 1 is the classic vector of Radford 2015."
+    )
+    width: int = Field(64, ge=4, description="Channels of the widest-resolution hidden layer.")
+
+
+class GanConfig(_Section):
+    """Adversarial training (Radford et al. 2015 by default)."""
+
+    steps: int = Field(2000, ge=1, description="Optimiser steps of the generator.")
+    batch_size: int = Field(64, ge=2, description="Tiles per step.")
+    generator_learning_rate: float = Field(2e-4, gt=0)
+    discriminator_learning_rate: float = Field(2e-4, gt=0)
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first decay; 0.5 in Radford 2015.")
+    beta2: float = Field(0.999, ge=0, lt=1)
+    loss: Literal["minimax", "non-saturating", "lsgan", "wgan", "wgan-gp", "hinge"] = "non-saturating"
+    n_critic: int = Field(1, ge=1, description="Discriminator steps per generator step.")
+    r1_weight: float = Field(0.0, ge=0, description="R1 gradient penalty (Mescheder 2018), 0 is off.")
+    r1_interval: int = Field(16, ge=1, description="Apply R1 each so many steps (lazy).")
+    feature_matching_weight: float = Field(0.0, ge=0, description="Salimans 2016; 0 is off.")
+    spectral_norm: bool = Field(False, description="Miyato 2018, on the discriminator.")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="Averaged generator; 0 is off.")
+
+
+class EncoderConfig(_Section):
+    """E: image -> z. `joint` trains it with the GAN, `izi_f` after it with G and D frozen."""
+
+    mode: Literal["none", "joint", "izi", "izi_f", "ziz"] = "joint"
+    steps: int = Field(1000, ge=1, description="Steps of a separate encoder training.")
+    learning_rate: float = Field(5e-4, gt=0)
+    reconstruction_weight: float = Field(10.0, ge=0, description="Weight of |x - G(E(x))| (joint).")
+    feature_weight: float = Field(1.0, ge=0, description="Weight of the feature residual.")
+    latent_weight: float = Field(0.05, ge=0, description="Pull of E(x) towards the prior N(0, 1).")
+    remove_defects: bool = Field(
+        True, description="Feed inputs damaged by synthetic defects and ask for the clean image."
+    )
+
+
+class SyntheticDefectsConfig(_Section):
+    """Defects drawn on good images; sizes in pixels of the (resized) image."""
+
+    kinds: tuple[Literal["blob", "scratch", "cut-paste", "blur", "contrast", "edge-bite"], ...] = (
+        "blob",
+        "scratch",
+        "cut-paste",
+        "blur",
+        "contrast",
+        "edge-bite",
+    )
+    min_size: float = Field(3, gt=0)
+    max_size: float = Field(24, gt=0)
+    max_per_tile: int = Field(2, ge=1)
+
+
+class HeadConfig(_Section):
+    """Residual head: [x, G(z), |x - G(z)|, feature residual] -> defect logit per pixel."""
+
+    enabled: bool = True
+    width: int = Field(24, ge=4)
+    steps: int = Field(1000, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+
+
+class SearchConfig(_Section):
+    """Latent search (Schlegl et al. 2017): Adam on z only."""
+
+    steps: int = Field(20, ge=0, description="Steps per tile; more is slower and fits closer.")
+    learning_rate: float = Field(0.05, gt=0)
+    lambda_: float = Field(0.1, ge=0, le=1, alias="lambda", description="Weight of D(x) in A(x).")
+    restarts: int = Field(1, ge=1, description="Starting codes per tile; the best one is kept.")
+    prior_weight: float = Field(1e-3, ge=0, description="Penalty on mean z^2.")
+    residual: Literal["l1", "charbonnier"] = Field("l1", description="Pixel term of the objective.")
+    tolerance: float = Field(
+        0.0, ge=0, description="Stop a tile whose best objective fell by less than this share in "
+        "`patience` steps; 0 never stops early."
+    )
+    patience: int = Field(5, ge=1)
+
+
+class ScoreConfig(_Section):
+    """How evidence becomes one number."""
+
+    residual_weight: float = Field(1.0, ge=0)
+    discrimination_weight: float = Field(0.1, ge=0)
+    head_weight: float = Field(1.0, ge=0)
+    smoothing_sigma: float = Field(1.5, ge=0, description="Gaussian blur of the map, pixels.")
+    border: int = Field(0, ge=0, description="Pixels at the image border that never count.")
+    pooling: Literal["max", "top"] = Field("max", description="Maximum, or mean of the top share.")
+    top_share: float = Field(0.001, gt=0, le=1, description="Share of pixels averaged by `top`.")
+
+    @model_validator(mode="after")
+    def _some_evidence(self) -> ScoreConfig:
+        if self.residual_weight + self.discrimination_weight + self.head_weight == 0:
+            raise ValueError("at least one of the score weights must be above 0")
+        return self
+
+
+class CalibrationConfig(_Section):
+    """Threshold from good parts only."""
+
+    false_reject: float = Field(0.005, gt=0, lt=0.5, description="Share of good parts rejected, at most.")
+    map: Literal["per-pixel", "global"] = Field(
+        "per-pixel", description="`per-pixel` for parts that always lie alike, else `global`."
+    )
+    prior_images: float = Field(
+        20.0, ge=0, description="Per-pixel variance is shrunk to the global one as by so many images."
+    )
+    review_share: float = Field(
+        0.05, ge=0, lt=1, description="Share of good parts that may go to review (0: no band)."
+    )
+
+
+class MonitorConfig(_Section):
+    """How often training is looked at."""
+
+    interval: int = Field(100, ge=1, description="Steps between log lines and health checks.")
+    checkpoint_interval: int = Field(500, ge=1)
+
+
+class RuntimeConfig(_Section):
+    """The machine."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where it is faster.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; null is every core.")
+
+
+class Config(_Section):
+    """A whole model: from the files on disk to the threshold."""
+
+    seed: int = Field(0, ge=0)
+    images: ImagesConfig = ImagesConfig()
+    tiles: TilesConfig = TilesConfig()
+    split: SplitConfig = SplitConfig()
+    augmentation: tuple[AugmentationStep, ...] = ()
+    network: NetworkConfig = NetworkConfig()
+    gan: GanConfig = GanConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    defects: SyntheticDefectsConfig = SyntheticDefectsConfig()
+    head: HeadConfig = HeadConfig()
+    search: SearchConfig = SearchConfig()
+    score: ScoreConfig = ScoreConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _grid_fits_tile(self) -> Config:
+        grid, size = self.network.latent_grid, self.tiles.size
+        if grid != 1 and (size % grid or not _power_of_two(size // grid) or size // grid < 2):
+            raise ValueError(
+                f"network.latent_grid {grid} must be 1 or tiles.size {size} divided by a power of two"
+            )
+        if self.images.size is not None and min(self.images.size) < size:
+            raise ValueError(f"images.size {self.images.size} is smaller than tiles.size {size}")
+        return self
+
+
+def _power_of_two(n: int) -> bool:
+    return n > 0 and n & (n - 1) == 0
+
+
+Override = Annotated[str, "key.path=value"]
+
+
+def load_config(path: Path | None = None, overrides: Sequence[Override] = ()) -> Config:
+    """A config from a YAML file (the defaults without one) and `key.path=value` overrides.
+
+    Raises:
+        ConfigError: The file is missing or not YAML, a key is unknown, or a value does not fit.
+    """
+    tree = {} if path is None else _read_yaml(path)
+    for override in overrides:
+        _apply(tree, override)
+    return config_from_dict(tree, where="the defaults" if path is None else str(path))
+
+
+def config_from_dict(tree: dict[str, Any], where: str) -> Config:
+    """Validates a plain tree; `where` names its origin in error messages."""
+    _refuse_unknown_keys(tree, Config, where)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, where)) from error
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Plain JSON types, by the names that the YAML files use (`search.lambda`)."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; give --config an existing YAML file.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path} cannot be read as YAML ({reason}); mend the file.") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds a {type(tree).__name__}; expected `key: value` lines.")
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {override}: expected key.path=value, such as search.steps=50.")
+    *parents, leaf = key.strip().split(".")
+    node = tree
+    for name in parents:
+        child = node.setdefault(name, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {name} is a value, not a section.")
+        node = child
+    try:
+        node[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: {text!r} is not a YAML value.") from error
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Every dotted key that a config file may set."""
+    for name, info in model.model_fields.items():
+        key = prefix + (info.alias or name)
+        yield key
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from known_keys(info.annotation, key + ".")
+
+
+def _refuse_unknown_keys(tree: dict[str, Any], model: type[BaseModel], where: str, prefix: str = "") -> None:
+    fields = {info.alias or name: info for name, info in model.model_fields.items()}
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if key not in fields:
+            near = difflib.get_close_matches(dotted, list(known_keys()), n=1, cutoff=0.0)
+            raise ConfigError(f"{where}: unknown key {dotted}; did you mean {near[0]}?")
+        section = fields[key].annotation
+        if isinstance(section, type) and issubclass(section, BaseModel) and isinstance(value, dict):
+            _refuse_unknown_keys(value, section, where, dotted + ".")
+
+
+def _sentence(error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the config"
+    message = first["msg"].removeprefix("Value error, ")
+    got = "" if not first["loc"] or isinstance(first["input"], dict) else f", got {first['input']!r}"
+    return f"{where}: {key}: {message[0].lower()}{message[1:]}{got}."

@@ -1,0 +1,82 @@
+"""The result object: what the product says of one image.
+
+`Inspection` is the same whether PyTorch or ONNX Runtime made it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Verdict(StrEnum):
+    """What the line does with the part."""
+
+    PASS = "pass"
+    REVIEW = "review"
+    REJECT = "reject"
+
+
+def decide(score: float, threshold: float, review_threshold: float) -> Verdict:
+    """The verdict for a calibrated score.
+
+    Args:
+        score: Image score; higher is more anomalous.
+        threshold: Scores above it are rejected.
+        review_threshold: Scores above it (and not above `threshold`) go to a person; equal to
+            `threshold` when there is no review band.
+    """
+    if not np.isfinite(score):
+        return Verdict.REVIEW  # Never a silent pass: a person looks at what could not be scored.
+    if score > threshold:
+        return Verdict.REJECT
+    return Verdict.REVIEW if score > review_threshold else Verdict.PASS
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """One inspected image.
+
+    Attributes:
+        score: Calibrated image score, in standard deviations of good parts; higher is more anomalous.
+        threshold: Scores above it are rejected.
+        verdict: pass, review or reject.
+        residual_score: R(x), mean |x - G(z)| of the worst tile, in [0, 2] (Schlegl et al. 2017, eq. 2).
+        discrimination_score: D(x), mean feature difference of the worst tile (eq. 4 with hidden layers).
+        steps_used: Latent-search steps taken for the slowest tile.
+        ms: Wall time of this image, milliseconds.
+        anomaly_map: (H, W) float32 at the input's resolution, in standard deviations of good parts.
+        reconstruction: (H, W, C) of the input's dtype, G(z) at the input's resolution.
+        path: Where the image came from, if from a file.
+        anomaly_score: (1 - lambda) R + lambda D of the worst tile, the paper's A(x).
+    """
+
+    score: float
+    threshold: float
+    verdict: Verdict
+    residual_score: float
+    discrimination_score: float
+    anomaly_score: float
+    steps_used: int
+    ms: float
+    anomaly_map: NDArray[np.float32] = field(repr=False, compare=False)
+    reconstruction: NDArray[np.generic] = field(repr=False, compare=False)
+    path: Path | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """The machine-readable line for this image (no arrays)."""
+        return {
+            "path": None if self.path is None else str(self.path),
+            "score": self.score,
+            "threshold": self.threshold,
+            "verdict": str(self.verdict),
+            "residual_score": self.residual_score,
+            "discrimination_score": self.discrimination_score,
+            "anomaly_score": self.anomaly_score,
+            "steps_used": self.steps_used,
+            "ms": self.ms,
+        }
