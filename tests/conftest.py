@@ -1,0 +1,56 @@
+"""What every test stands on: one thread, fixed seeds, and the real photographs where there are any."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Before any test module imports the libraries that read these.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # It would ask the network at import.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# A loaded machine must not fail a test by its clock, and a failure must come again.
+hypothesis.settings.register_profile("anogan", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("anogan")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds() -> None:
+    """Every test draws the same numbers, whichever tests ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    if torch := sys.modules.get("torch"):  # A test that needs no torch does not pay for its import.
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The top folder of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """Folder of a set of real photographs by name, such as `pcb`; skips the test where it is absent."""
+    root = Path(os.environ.get("ANOGAN_REAL_DATA") or REPOSITORY.parent / "shared" / "data")
+
+    def folder(name: str) -> Path:
+        path = root / name
+        if not path.is_dir():
+            pytest.skip(
+                f"no real photographs at {path}; set ANOGAN_REAL_DATA to the folder that holds {name}/"
+            )
+        return path
+
+    return folder
