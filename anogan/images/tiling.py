@@ -1,0 +1,161 @@
+"""Cutting an image into overlapping tiles and blending results back, without seams.
+
+Everything is separable into rows and columns, so the ONNX graph stitches by two matrix products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Where the tiles of an image lie.
+
+    Tiles start every `tile_size - overlap` pixels; the last one is shifted inward to end with the
+    image. Tile `i * len(lefts) + j` lies at `(tops[i], lefts[j])`.
+
+    Attributes:
+        image_size: (height, width) in pixels, neither below `tile_size`.
+        tile_size: Side of a tile, pixels.
+        overlap: Pixels that neighbours share at least, below `tile_size`.
+
+    Raises:
+        ShapeError: The sizes contradict each other.
+    """
+
+    image_size: tuple[int, int]
+    tile_size: int
+    overlap: int
+
+    def __post_init__(self) -> None:
+        height, width = self.image_size
+        if self.tile_size < 1 or not 0 <= self.overlap < self.tile_size:
+            raise ShapeError(
+                f"overlap {self.overlap} must be at least 0 and below tile size {self.tile_size}."
+            )
+        if min(height, width) < self.tile_size:
+            raise ShapeError(
+                f"an image of {width}x{height} pixels is smaller than one tile of {self.tile_size}; "
+                "use a smaller tiles.size or resize the images with images.size."
+            )
+
+    @cached_property
+    def tops(self) -> tuple[int, ...]:
+        """First row of each row of tiles."""
+        return self._starts(self.image_size[0])
+
+    @cached_property
+    def lefts(self) -> tuple[int, ...]:
+        """First column of each column of tiles."""
+        return self._starts(self.image_size[1])
+
+    @property
+    def n_tiles(self) -> int:
+        """How many tiles cover the image."""
+        return len(self.tops) * len(self.lefts)
+
+    @cached_property
+    def row_windows(self) -> NDArray[np.float32]:
+        """(H, len(tops) * tile_size): weight of each tile row in each image row; rows sum to 1.
+
+        With the tiles laid side by side as a mosaic (C, len(tops) * t, len(lefts) * t), stitching is
+        `row_windows @ mosaic @ column_windows.T`.
+        """
+        return self._windows(self.image_size[0], self.tops, self._row_weights)
+
+    @cached_property
+    def column_windows(self) -> NDArray[np.float32]:
+        """(W, len(lefts) * tile_size): the same for columns."""
+        return self._windows(self.image_size[1], self.lefts, self._column_weights)
+
+    def cut(self, image: NDArray[Any]) -> NDArray[Any]:
+        """The tiles of an image.
+
+        Args:
+            image: (C, H, W).
+
+        Returns:
+            (n_tiles, C, tile_size, tile_size), a copy of the image's dtype.
+
+        Raises:
+            ShapeError: The image is not of `image_size`.
+        """
+        if image.ndim != 3 or image.shape[1:] != self.image_size:
+            raise ShapeError(f"cannot cut an array of shape {image.shape}; expected (C, {self._size_text}).")
+        side = self.tile_size
+        return np.stack([image[:, y : y + side, x : x + side] for y in self.tops for x in self.lefts])
+
+    def stitch(self, tiles: NDArray[Any]) -> NDArray[np.float32]:
+        """One image from its tiles; where they overlap, a mean that favours the nearer tile centre.
+
+        Args:
+            tiles: (n_tiles, C, tile_size, tile_size).
+
+        Returns:
+            (C, H, W) float32; the image itself when `tiles` are its unchanged tiles.
+
+        Raises:
+            ShapeError: The tiles are not those of this grid.
+        """
+        side = self.tile_size
+        if tiles.ndim != 4 or (len(tiles), *tiles.shape[2:]) != (self.n_tiles, side, side):
+            raise ShapeError(
+                f"cannot stitch tiles of shape {tiles.shape}; expected ({self.n_tiles}, C, {side}, {side})."
+            )
+        image = np.zeros((tiles.shape[1], *self.image_size), np.float32)
+        tile = iter(tiles)
+        for y, rows in zip(self.tops, self._row_weights, strict=True):
+            for x, columns in zip(self.lefts, self._column_weights, strict=True):
+                image[:, y : y + side, x : x + side] += next(tile) * rows[:, None] * columns
+        return image
+
+    @property
+    def _size_text(self) -> str:
+        return ", ".join(map(str, self.image_size))
+
+    def _starts(self, length: int) -> tuple[int, ...]:
+        last = length - self.tile_size
+        return (*range(0, last, self.tile_size - self.overlap), last)
+
+    @cached_property
+    def _row_weights(self) -> NDArray[np.float32]:
+        return self._weights(self.image_size[0], self.tops)
+
+    @cached_property
+    def _column_weights(self) -> NDArray[np.float32]:
+        return self._weights(self.image_size[1], self.lefts)
+
+    def _weights(self, length: int, starts: tuple[int, ...]) -> NDArray[np.float32]:
+        """(len(starts), tile_size): each tile's share of each of its pixels along one axis."""
+        side = self.tile_size
+        along = np.arange(side) + 0.5
+        weights = np.ones((len(starts), side))
+        for i, (previous, start) in enumerate(pairwise(starts)):
+            shared = previous + side - start
+            if shared > 0:
+                weights[i] = np.minimum(weights[i], (side - along) / shared)
+                weights[i + 1] = np.minimum(weights[i + 1], along / shared)
+        # The shifted last tile may overlap more than one neighbour, hence the division by the sum.
+        total = np.zeros(length)
+        for start, weight in zip(starts, weights, strict=True):
+            total[start : start + side] += weight
+        shares = [weight / total[start : start + side] for start, weight in zip(starts, weights, strict=True)]
+        return np.asarray(shares, np.float32)
+
+    def _windows(
+        self, length: int, starts: tuple[int, ...], weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        side = self.tile_size
+        windows = np.zeros((length, len(starts) * side), np.float32)
+        for i, start in enumerate(starts):
+            windows[np.arange(start, start + side), np.arange(i * side, (i + 1) * side)] = weights[i]
+        return windows

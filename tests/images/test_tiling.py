@@ -1,0 +1,87 @@
+"""Tiles cover the image and blend back into it without seams."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anogan.errors import ShapeError
+from anogan.images.tiling import TileGrid
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> TileGrid:
+    side = draw(st.integers(1, 24))
+    overlap = draw(st.integers(0, side - 1))
+    height, width = draw(st.integers(side, side + 50)), draw(st.integers(side, side + 50))
+    return TileGrid((height, width), side, overlap)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(grid=grids())
+def test_stitching_cut_tiles_gives_the_image_back(grid: TileGrid) -> None:
+    image = noise(2, *grid.image_size)
+    tiles = grid.cut(image)
+    assert tiles.shape == (grid.n_tiles, 2, grid.tile_size, grid.tile_size)
+    np.testing.assert_allclose(grid.stitch(tiles), image, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(grid=grids())
+def test_two_matrix_products_stitch_like_the_loop(grid: TileGrid) -> None:
+    tiles = noise(grid.n_tiles, 2, grid.tile_size, grid.tile_size)
+    rows, columns, side = len(grid.tops), len(grid.lefts), grid.tile_size
+    mosaic = tiles.reshape(rows, columns, 2, side, side).transpose(2, 0, 3, 1, 4)
+    mosaic = mosaic.reshape(2, rows * side, columns * side)
+    product = grid.row_windows @ mosaic @ grid.column_windows.T
+    assert product.dtype == np.float32
+    np.testing.assert_allclose(product, grid.stitch(tiles), atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(grid=grids())
+def test_tiles_stay_inside_the_image_and_share_at_least_the_overlap(grid: TileGrid) -> None:
+    for starts, length in ((grid.tops, grid.image_size[0]), (grid.lefts, grid.image_size[1])):
+        assert starts[0] == 0
+        assert starts[-1] + grid.tile_size == length
+        steps = np.diff(starts)
+        assert (steps > 0).all()
+        assert (steps <= grid.tile_size - grid.overlap).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(grid=grids())
+def test_every_pixel_of_every_tile_counts(grid: TileGrid) -> None:
+    for windows, starts in ((grid.row_windows, grid.tops), (grid.column_windows, grid.lefts)):
+        assert ((windows > 0).sum(axis=0) == 1).all()
+        assert (windows > 0).sum() == len(starts) * grid.tile_size
+
+
+def test_weights_fall_linearly_towards_inner_edges_and_not_at_the_border() -> None:
+    first, second = TileGrid((12, 8), 8, 4).row_windows[:, :8], TileGrid((12, 8), 8, 4).row_windows[:, 8:]
+    np.testing.assert_allclose(np.diag(first[:8]), [1, 1, 1, 1, 0.875, 0.625, 0.375, 0.125])
+    np.testing.assert_allclose(np.diag(second[4:]), [0.125, 0.375, 0.625, 0.875, 1, 1, 1, 1])
+
+
+def test_tiles_come_row_by_row() -> None:
+    image = np.arange(16 * 24).reshape(1, 16, 24)
+    grid = TileGrid((16, 24), 8, 0)
+    tiles = grid.cut(image)
+    assert tiles.dtype == image.dtype
+    assert tiles[:, 0, 0, 0].tolist() == [y * 24 + x for y in (0, 8) for x in (0, 8, 16)]
+
+
+def test_sizes_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ShapeError, match="60x30 pixels is smaller than one tile of 32"):
+        TileGrid((30, 60), 32, 8)
+    with pytest.raises(ShapeError, match="overlap 32"):
+        TileGrid((64, 64), 32, 32)
+    grid = TileGrid((16, 16), 8, 2)
+    with pytest.raises(ShapeError, match="cannot cut"):
+        grid.cut(np.zeros((1, 16, 17)))
+    with pytest.raises(ShapeError, match="cannot stitch"):
+        grid.stitch(np.zeros((3, 1, 8, 8)))
