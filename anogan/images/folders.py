@@ -1,0 +1,339 @@
+"""Which files are what: the layouts of image folders, masks, and the split of the good images."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.errors import DataError, ImageError
+from anogan.images.decode import IMAGE_SUFFIXES, probe, read_as_stored
+
+GOOD = "good"
+MIN_GOOD_IMAGES = 5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test image.
+
+    Attributes:
+        path: The image file.
+        kind: `good`, or the name of the defect.
+        mask_path: Its defect mask, if there is one.
+    """
+
+    path: Path
+    kind: str
+    mask_path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images of one product.
+
+    Attributes:
+        root: The folder that was scanned.
+        good: Images of good parts to fit on, in natural order; never any from `test/`.
+        test: Labelled test images; empty if the folder has none.
+    """
+
+    root: Path
+    good: tuple[Path, ...]
+    test: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint parts of the good images."""
+
+    train: tuple[Path, ...]
+    early_stop: tuple[Path, ...]
+    calibrate: tuple[Path, ...]
+
+
+def scan_dataset(root: Path) -> Dataset:
+    """The images of a folder in one of three layouts.
+
+    - `good/`, `test/<kind>/`, `ground_truth/<kind>/<name>_mask.png` (or `<name>.png`);
+    - the same with `train/good/` (MVTec AD);
+    - images directly in the folder: all good, no test.
+
+    `good/` and `test/` may each stand alone. Given the `good` folder itself, its images are the good
+    ones and the neighbouring `test/` is left alone.
+
+    Raises:
+        DataError: The folder is missing, empty or of another layout.
+    """
+    _require_folder(root)
+    good_folder = next((f for f in (root / "train" / GOOD, root / GOOD) if f.is_dir()), None)
+    test_folder = root / "test"
+    if good_folder is None and not test_folder.is_dir():
+        return Dataset(root, _plain_folder(root))
+    good = () if good_folder is None else tuple(_images_in(good_folder))
+    test = tuple(_scan_test(root)) if test_folder.is_dir() else ()
+    if not good and (good_folder is not None or not test):
+        raise DataError(f"{good_folder or test_folder} holds no images; put {_suffix_text()} files there.")
+    return Dataset(root, good, test)
+
+
+def find_images(patterns: Sequence[str | Path]) -> list[Path]:
+    """Files, folders (searched in depth) and globs as one list without repetition.
+
+    A named image file that does not exist stays in the list when others were found, so that it is
+    reported in its place and the rest is still scored.
+
+    Raises:
+        DataError: A pattern matches nothing, or no image exists.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        found.update(dict.fromkeys(_expand(pattern)))
+    if not any(path.exists() for path in found):
+        names = ", ".join(map(str, patterns)) or "an empty list"
+        raise DataError(
+            f"no image was found for {names}; give existing {_suffix_text()} files, folders or globs."
+        )
+    return list(found)
+
+
+def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """A ground-truth mask.
+
+    Args:
+        path: An image file; every pixel that is not black is defect.
+        shape: (H, W) of the image that it belongs to.
+
+    Returns:
+        (H, W), true where the part is defective.
+
+    Raises:
+        ImageError: Unreadable, or of another size than the image.
+    """
+    mask: NDArray[np.bool_] = np.any(read_as_stored(path) != 0, axis=2)
+    if mask.shape != tuple(shape):
+        raise ImageError(
+            f"{path} is a mask of {mask.shape[1]}x{mask.shape[0]} pixels; its image has "
+            f"{shape[1]}x{shape[0]}, so draw it again at that size."
+        )
+    return mask
+
+
+def split_good(paths: Sequence[Path], early_stop: float, calibrate: float, seed: int) -> Split:
+    """Divides the good images by their content.
+
+    The same files give the same split wherever they lie and however they are listed; files with equal
+    content stay together, since a copy of a training image would calibrate too low a threshold.
+
+    Args:
+        paths: Image files.
+        early_stop: Share held out to pick the checkpoint, in (0, 1).
+        calibrate: Share held out for the threshold, in (0, 1).
+        seed: Another seed, another split.
+
+    Returns:
+        Three disjoint parts, none empty, each in natural order.
+
+    Raises:
+        DataError: Fewer than five images, or fewer than three different ones.
+    """
+    n = len(set(paths))
+    if n < MIN_GOOD_IMAGES:
+        where = f" ({paths[0].parent})" if paths else ""
+        raise DataError(
+            f"{n} good image{'' if n == 1 else 's'}{where} cannot be divided into training, early stop and "
+            f"calibration; at least {MIN_GOOD_IMAGES} are needed, so capture more."
+        )
+    groups = _shuffled_groups(set(paths), seed)
+    if len(groups) < 3:
+        raise DataError(
+            f"the {n} good images in {paths[0].parent} are {len(groups)} different ones and copies; "
+            "at least 3 different ones are needed, so capture more."
+        )
+    calibration = _take(groups, round(n * calibrate), keep=2)
+    stopping = _take(groups, round(n * early_stop), keep=1)
+    rest = [path for group in groups for path in group]
+    return Split(_natural(rest), _natural(stopping), _natural(calibration))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read ({error.strerror or error}); check the path.") from error
+
+
+def common_size(paths: Sequence[Path]) -> tuple[int, int]:
+    """The (height, width) that all images share.
+
+    Raises:
+        DataError: They differ (up to three files are named), or there are none.
+        ImageError: One of them cannot be read.
+    """
+    sizes = _sizes(paths)
+    usual = _most_common(sizes)
+    odd = [path for path, size in sizes.items() if size != usual]
+    if odd:
+        named = ", ".join(f"{path.name} ({_size_text(sizes[path])})" for path in odd[:3])
+        raise DataError(
+            f"{len(odd)} of {len(sizes)} images in {odd[0].parent} differ in size from the usual "
+            f"{_size_text(usual)}: {named}; remove them, or set images.on_mixed_sizes: resize."
+        )
+    return usual
+
+
+def most_common_size(paths: Sequence[Path]) -> tuple[int, int]:
+    """The (height, width) that most images have; of equally frequent ones the larger.
+
+    Raises:
+        DataError: There are no images.
+        ImageError: One of them cannot be read.
+    """
+    return _most_common(_sizes(paths))
+
+
+def natural_key(path: Path) -> tuple[object, ...]:
+    """Sort key by which `2.png` comes before `10.png`."""
+    pieces = re.split(r"(\d+)", path.as_posix().casefold())
+    numbers = tuple(int(piece) if i % 2 else piece for i, piece in enumerate(pieces))
+    return (*numbers, path.as_posix())
+
+
+def _natural(paths: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(sorted(paths, key=natural_key))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _images_in(folder: Path) -> tuple[Path, ...]:
+    return _natural(path for path in folder.iterdir() if _is_image(path))
+
+
+def _folders_in(folder: Path) -> tuple[Path, ...]:
+    return _natural(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _require_folder(root: Path) -> None:
+    if not root.exists():
+        raise DataError(f"{root} does not exist; give a folder of images of good parts.")
+    if not root.is_dir():
+        raise DataError(f"{root} is a file; give the folder that holds the images.")
+
+
+def _suffix_text() -> str:
+    return ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+
+
+def _plain_folder(root: Path) -> tuple[Path, ...]:
+    images = _images_in(root)
+    if not images:
+        inside = ", ".join(folder.name for folder in _folders_in(root)[:5])
+        got = f"only the folders {inside}" if inside else "nothing to train on"
+        raise DataError(
+            f"{root} holds no images but {got}; expected {_suffix_text()} files, good/ or train/good/."
+        )
+    return images
+
+
+def _scan_test(root: Path) -> Iterable[Sample]:
+    loose = _images_in(root / "test")
+    if loose:
+        raise DataError(
+            f"{loose[0]} lies directly in test/, so its label is unknown; "
+            f"move it to test/{GOOD}/ or test/<kind of defect>/."
+        )
+    for folder in _folders_in(root / "test"):
+        for path in _images_in(folder):
+            mask = None if folder.name == GOOD else _find_mask(root / "ground_truth" / folder.name, path.stem)
+            yield Sample(path, folder.name, mask)
+
+
+def _find_mask(folder: Path, stem: str) -> Path | None:
+    names = (
+        f"{name}{suffix}" for name in (f"{stem}_mask", stem) for suffix in (".png", *sorted(IMAGE_SUFFIXES))
+    )
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _expand(pattern: str | Path) -> tuple[Path, ...]:
+    path = Path(pattern)
+    if path.is_dir():
+        return _images_below(path)
+    if path.exists():  # Before globbing: a file may be called `part[1].png`.
+        return (path,)
+    if not glob.has_magic(str(pattern)):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return (path,)
+        raise DataError(f"{pattern} does not exist; give image files, folders or globs.")
+    found = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern.
+    matches = _natural(map(Path, found))
+    images = [
+        p for match in matches for p in (_images_below(match) if match.is_dir() else (match,)) if _is_image(p)
+    ]
+    if not images:
+        raise DataError(f"{pattern} matches no image; expected {_suffix_text()} files.")
+    return tuple(images)
+
+
+def _images_below(folder: Path) -> tuple[Path, ...]:
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [path for path in (Path(parent, name) for name in names) if _is_image(path)]
+    return _natural(found)
+
+
+def _shuffled_groups(paths: Iterable[Path], seed: int) -> list[list[Path]]:
+    """Files of equal content together, in an order that depends on content and seed alone."""
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(file_digest(path), []).append(path)
+    digests = sorted(groups)
+    order = np.random.default_rng(seed).permutation(len(digests))
+    return [groups[digests[i]] for i in order]
+
+
+def _take(groups: list[list[Path]], target: int, keep: int) -> list[Path]:
+    """Removes about `target` images, at least one, and leaves at least `keep` groups."""
+    taken: list[Path] = []
+    for group in list(groups):
+        if len(groups) > keep and len(taken) + len(group) <= target:
+            taken += group
+            groups.remove(group)
+    if not taken:
+        smallest = min(groups, key=len)
+        taken += smallest
+        groups.remove(smallest)
+    return taken
+
+
+def _sizes(paths: Sequence[Path]) -> dict[Path, tuple[int, int]]:
+    if not paths:
+        raise DataError("there are no images to take a size from; give at least one.")
+    infos = {path: probe(path) for path in paths}
+    return {path: (info.height, info.width) for path, info in infos.items()}
+
+
+def _most_common(sizes: dict[Path, tuple[int, int]]) -> tuple[int, int]:
+    counts = Counter(sizes.values())
+    return max(counts, key=lambda size: (counts[size], size[0] * size[1], size))
+
+
+def _size_text(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"

@@ -1,0 +1,199 @@
+"""Folders become labelled images, and good images four disjoint parts."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anogan.errors import DataError, ImageError
+from anogan.images.decode import write_image
+from anogan.images.folders import (
+    Sample,
+    common_size,
+    file_digest,
+    find_images,
+    most_common_size,
+    read_mask,
+    scan_dataset,
+    split_good,
+)
+
+
+def draw(path: Path, seed: int = 0, size: tuple[int, int] = (12, 16)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
+    return path
+
+
+def draw_many(folder: Path, n: int) -> list[Path]:
+    return [draw(folder / f"{i}.png", seed=i) for i in range(n)]
+
+
+@pytest.fixture(params=["good", "train/good"])
+def product(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    root = tmp_path / "板 1"
+    draw_many(root / request.param, 12)
+    draw(root / "test" / "good" / "a.png")
+    for name in ("b.png", "c.png", "d.png"):
+        draw(root / "test" / "scratch" / name)
+    draw(root / "ground_truth" / "scratch" / "b_mask.png")
+    draw(root / "ground_truth" / "scratch" / "c.png")
+    return root
+
+
+def test_good_test_and_masks_are_found(product: Path) -> None:
+    data = scan_dataset(product)
+    assert [path.name for path in data.good] == [f"{i}.png" for i in range(12)]
+    truth = product / "ground_truth" / "scratch"
+    assert data.test == (
+        Sample(product / "test" / "good" / "a.png", "good", None),
+        Sample(product / "test" / "scratch" / "b.png", "scratch", truth / "b_mask.png"),
+        Sample(product / "test" / "scratch" / "c.png", "scratch", truth / "c.png"),
+        Sample(product / "test" / "scratch" / "d.png", "scratch", None),
+    )
+
+
+def test_the_good_folder_alone_never_reaches_the_test_images(product: Path) -> None:
+    folder = scan_dataset(product).good[0].parent
+    data = scan_dataset(folder)
+    assert len(data.good) == 12
+    assert data.test == ()
+
+
+def test_a_plain_folder_is_all_good_in_natural_order_without_hidden_files(tmp_path: Path) -> None:
+    for name in ("b10.png", "b9.PNG", "a.jpg", "._b9.png"):
+        draw(tmp_path / "x.png").rename(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in scan_dataset(tmp_path).good] == ["a.jpg", "b9.PNG", "b10.png"]
+
+
+def test_a_folder_of_test_images_alone_can_be_evaluated(tmp_path: Path) -> None:
+    draw(tmp_path / "test" / "dent" / "1.png")
+    data = scan_dataset(tmp_path)
+    assert (data.good, [sample.kind for sample in data.test]) == ((), ["dent"])
+
+
+def test_folders_that_hold_nothing_usable_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        scan_dataset(tmp_path / "missing")
+    with pytest.raises(DataError, match="is a file"):
+        scan_dataset(draw(tmp_path / "file" / "x.png"))
+    (tmp_path / "empty" / "archive").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"no images but only the folders archive; expected .*good/"):
+        scan_dataset(tmp_path / "empty")
+    (tmp_path / "hollow" / "good").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"good holds no images"):
+        scan_dataset(tmp_path / "hollow")
+    draw(tmp_path / "loose" / "test" / "x.png")
+    with pytest.raises(DataError, match=r"move it to test/good/"):
+        scan_dataset(tmp_path / "loose")
+
+
+def test_files_folders_and_globs_are_found_once_each(tmp_path: Path) -> None:
+    first, deep = draw(tmp_path / "a" / "1.png"), draw(tmp_path / "a" / "deep" / "2.png")
+    draw(tmp_path / "a" / ".cache" / "3.png")
+    other = draw(tmp_path / "b" / "part[1].png")
+    (tmp_path / "b" / "notes.txt").write_text("x")
+    found = find_images([other, tmp_path / "a", str(tmp_path / "b" / "*"), tmp_path / "**" / "1.png"])
+    assert found == [other, first, deep]
+
+
+def test_a_missing_file_is_kept_beside_others_so_that_they_are_still_scored(tmp_path: Path) -> None:
+    image = draw(tmp_path / "1.png")
+    missing = tmp_path / "gone.png"
+    assert find_images([missing, image]) == [missing, image]
+    with pytest.raises(DataError, match=r"no image was found for .*gone\.png"):
+        find_images([missing])
+
+
+@pytest.mark.parametrize("pattern", ["*.png", "typo", "empty"])
+def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=pattern.replace("*", r"\*")):
+        find_images([tmp_path / pattern])
+
+
+def test_a_mask_is_true_where_it_is_not_black(tmp_path: Path) -> None:
+    mask = np.zeros((12, 16), np.uint8)
+    mask[2:5, 3], mask[7, 8] = 255, 1
+    write_image(tmp_path / "x_mask.png", mask)
+    np.testing.assert_array_equal(read_mask(tmp_path / "x_mask.png", (12, 16)), mask > 0)
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="mask of 16x12 pixels; its image has 16x13"):
+        read_mask(draw(tmp_path / "x_mask.png"), (13, 16))
+
+
+def test_the_parts_of_a_split_are_disjoint_complete_and_of_the_asked_size(tmp_path: Path) -> None:
+    paths = draw_many(tmp_path, 40)
+    split = split_good(paths, early_stop=0.1, calibrate=0.25, seed=0)
+    assert (len(split.train), len(split.early_stop), len(split.calibrate)) == (26, 4, 10)
+    assert sorted((*split.train, *split.early_stop, *split.calibrate)) == sorted(paths)
+
+
+def test_a_split_depends_on_content_and_seed_not_on_order_or_place(tmp_path: Path) -> None:
+    paths = draw_many(tmp_path / "here", 20)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    split = split_good(paths, 0.1, 0.25, seed=3)
+    assert split_good(paths[::-1], 0.1, 0.25, seed=3) == split
+    moved = split_good([tmp_path / "there" / path.name for path in paths], 0.1, 0.25, seed=3)
+    assert [path.name for path in moved.calibrate] == [path.name for path in split.calibrate]
+    assert split_good(paths, 0.1, 0.25, seed=4) != split
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_an_image_stay_in_one_part(tmp_path: Path, seed: int) -> None:
+    paths = draw_many(tmp_path, 10)
+    paths += [shutil.copy(path, path.with_stem(f"{path.stem} copy")) for path in paths]
+    split = split_good(paths, 0.2, 0.3, seed)
+    digests = [
+        {file_digest(path) for path in part} for part in (split.train, split.early_stop, split.calibrate)
+    ]
+    assert sum(map(len, digests)) == len(set.union(*digests)) == 10
+
+
+@pytest.mark.parametrize("shares", [(0.01, 0.01), (0.1, 0.89), (0.49, 0.5)])
+@pytest.mark.parametrize("copies", [0, 1, 3])
+def test_no_part_of_the_smallest_split_is_empty(
+    tmp_path: Path, shares: tuple[float, float], copies: int
+) -> None:
+    paths = draw_many(tmp_path, 5 if copies == 0 else 3)
+    paths += [shutil.copy(paths[0], tmp_path / f"copy{i}.png") for i in range(copies if copies else 0)]
+    if len(paths) < 5:
+        paths.append(shutil.copy(paths[1], tmp_path / "another.png"))
+    split = split_good(paths, *shares, seed=0)
+    assert min(len(split.train), len(split.early_stop), len(split.calibrate)) >= 1
+    assert len(split.train) + len(split.early_stop) + len(split.calibrate) == len(paths)
+
+
+def test_too_few_good_images_are_refused(tmp_path: Path) -> None:
+    paths = draw_many(tmp_path, 4)
+    with pytest.raises(DataError, match=r"4 good images .*at least 5 are needed"):
+        split_good(paths, 0.1, 0.25, seed=0)
+    with pytest.raises(DataError, match="0 good images"):
+        split_good([], 0.1, 0.25, seed=0)
+    copies = [shutil.copy(paths[0], tmp_path / f"copy{i}.png") for i in range(6)]
+    with pytest.raises(DataError, match="at least 3 different ones"):
+        split_good([*copies, paths[1]], 0.1, 0.25, seed=0)
+
+
+def test_mixed_sizes_name_the_odd_files_and_both_sizes(tmp_path: Path) -> None:
+    paths = draw_many(tmp_path, 6)
+    assert common_size(paths) == (12, 16)
+    paths += [draw(tmp_path / f"odd{i}.png", size=(10, 20)) for i in range(5)]
+    with pytest.raises(
+        DataError, match=r"5 of 11 .*16x12: odd0\.png \(20x10\), .*odd2\.png \(20x10\); rem"
+    ) as caught:
+        common_size(paths)
+    assert "odd3" not in str(caught.value)
+    assert most_common_size(paths) == (12, 16)
+
+
+def test_of_equally_frequent_sizes_the_larger_is_taken(tmp_path: Path) -> None:
+    paths = [draw(tmp_path / "a.png", size=(9, 9)), draw(tmp_path / "b.png", size=(11, 11))]
+    assert most_common_size(paths) == most_common_size(paths[::-1]) == (11, 11)
+    with pytest.raises(DataError, match="no images"):
+        common_size([])
