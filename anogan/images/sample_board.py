@@ -214,8 +214,7 @@ def write_sample_set(
     """
     _check_size(size)
     items = plan_sample_set(n_good=n_good, n_test_good=n_test_good, n_per_kind=n_per_kind, seed=seed)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(f"{root} is not an empty folder; name a new folder, or empty this one first.")
+    _check_free(root)
     try:
         for done, item in enumerate(items, start=1):
             _write_item(root, item, size)
@@ -225,6 +224,17 @@ def write_sample_set(
         for folder in ("good", "test", "ground_truth"):
             shutil.rmtree(root / folder, ignore_errors=True)
         raise
+
+
+def _check_free(root: Path) -> None:
+    try:
+        free = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+    except OSError as error:
+        raise StorageError(
+            f"{root} cannot be looked into ({error.strerror}); name a folder of your own."
+        ) from error
+    if not free:
+        raise DataError(f"{root} is not an empty folder; name a new folder, or empty this one first.")
 
 
 def _write_item(root: Path, item: SampleItem, size: int) -> None:

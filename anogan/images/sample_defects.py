@@ -17,7 +17,7 @@ from anogan.images import sample_layout as layout
 from anogan.images.sample_layout import MARGIN, VIEW
 from anogan.images.sample_render import Brush, Image, PlacedPart, Points, Scene
 
-_EDGE = 9.0  # Units between a defect and the rim of the picture: shift and rotation must not hide it.
+_EDGE = 7.0  # Units between a defect and the rim of the picture: shift and rotation must not hide it.
 _ATTEMPTS = 4000
 _SHADOW = 0.8  # Units by which a part's shadow reaches to the lower right.
 
@@ -150,8 +150,11 @@ def _depth_within(mask: Image, brush: Brush) -> NDArray[np.float64]:
 
 def _pinhole(scene: Scene, rng: np.random.Generator) -> None:
     """A hole inside a copper area."""
-    radius = rng.uniform(2.0, 3.4)
-    roomy = _depth_within(scene.copper, scene.brush) > radius * 1.1 + 0.8
+    # Half of them in the wide tracks, which small holes fit, half anywhere in the ground areas too.
+    radius, widest = (2.0, 3.6) if rng.random() < 0.5 else (rng.uniform(2.0, 3.4), np.inf)
+    depth = _depth_within(scene.copper, scene.brush)
+    ridge = cv2.dilate(depth, np.ones((round(8 * scene.brush.scale),) * 2))
+    roomy = (depth > radius * 1.1 + 0.8) & (ridge < widest)
     centre = _random_point(scene, rng, roomy & _visible(scene, radius + 0.8))
     scene.brush.polygon(scene.copper, _blob(rng, centre, radius), 0)
 

@@ -168,8 +168,8 @@ TRACES: tuple[Trace, ...] = (
     *_bus_to_right_edge(),
     *_fan_to_header(),
     # The supply rail along the top, with a branch to each pull-up.
-    Trace(((-MARGIN, 7), (104, 7), (112, 15), (112, 32), (120, 40)), 6.5),
-    *(Trace(((x, 16), (x, 7)), 4.5) for x in (52.0, 66.0, 80.0)),
+    Trace(((-MARGIN, 8.5), (105.5, 8.5), (112, 15), (112, 32), (120, 40)), 7.0),
+    *(Trace(((x, 16), (x, 8.5)), 4.5) for x in (52.0, 66.0, 80.0)),
     Trace(((51, 47), (51, 43), (44, 36))),
     Trace(((57, 47), (57, 43), (52, 38), (52, 28))),
     Trace(((63, 47), (63, 43), (66, 40), (66, 28))),
@@ -223,7 +223,7 @@ FIDUCIALS: tuple[Point, ...] = ((126.0, 86.0),)
 LABELS: tuple[Label, ...] = (
     Label("U1", 84, 97, 6),
     Label("U2", 135, 28.5, 6),
-    Label("Y1", 16, 11.5, 6),
+    Label("Y1", 18, 33.5, 6),
     Label("C1", 178, 161, 6),
     Label("C4", 146, 11.8, 5.5),
     Label("D1", 170, 84.5, 6),

@@ -53,7 +53,7 @@ def test_the_same_seed_draws_the_same_picture() -> None:
 
 def test_an_earlier_drawing_leaves_no_trace_in_a_later_one() -> None:
     before = draw_board(3)[0]
-    for kind in DEFECT_KINDS:
+    for kind in ("open", "scratch", "missing_component", "solder_bridge"):
         draw_board(4, 96, kind)
         draw_board(4, 192, kind)
     np.testing.assert_array_equal(draw_board(3)[0], before)
