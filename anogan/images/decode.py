@@ -25,6 +25,7 @@ __all__ = [
     "MAX_PIXELS",
     "MIN_SIDE",
     "ImageInfo",
+    "Pixels",
     "as_model_image",
     "probe",
     "read_as_stored",
