@@ -1,0 +1,38 @@
+"""From evidence maps to a calibrated score, and from good scores to a threshold with a promise.
+
+Every station runs this room, so it needs NumPy and OpenCV and nothing that trains.
+"""
+
+from anogan.calibration.evidence import (
+    PARTS,
+    MapStatistics,
+    combine,
+    fit_map_statistics,
+    gaussian_kernel,
+    pool,
+    smooth,
+)
+from anogan.calibration.threshold import (
+    Calibration,
+    ThresholdEstimate,
+    calibrate,
+    conformal_threshold,
+    images_needed,
+    recalibrated,
+)
+
+__all__ = [
+    "PARTS",
+    "Calibration",
+    "MapStatistics",
+    "ThresholdEstimate",
+    "calibrate",
+    "combine",
+    "conformal_threshold",
+    "fit_map_statistics",
+    "gaussian_kernel",
+    "images_needed",
+    "pool",
+    "recalibrated",
+    "smooth",
+]

@@ -1,0 +1,244 @@
+"""Evidence maps: what good parts look like, and how a map becomes one number.
+
+Every station runs this module, so it needs NumPy and OpenCV and nothing that trains. The ONNX graph
+holds the same arithmetic, so what looks arbitrary here (order of sums, edges, rounding) is a contract.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.errors import CalibrationError, ConfigError, ShapeError
+
+FloatMap = NDArray[np.float32]
+_Float = TypeVar("_Float", np.float32, np.float64)
+
+PARTS = ("residual", "discrimination", "head")
+"""Kinds of evidence, in the order in which they are summed."""
+
+_STD_FLOOR = 1e-6  # Keeps constant evidence finite; maps of live models vary by far more.
+_RELATIVE_STD_FLOOR = 1e-3  # No pixel may outvote another a thousandfold by never having varied.
+_MEAN_SIGMA = 2.0  # Pixels; about the jitter of a part in its fixture.
+
+
+@dataclass(frozen=True, eq=False)
+class MapStatistics:
+    """What one kind of evidence looks like on good parts.
+
+    Attributes:
+        mean: (H, W), or (1, 1) for one value everywhere.
+        std: Same shape, above 0.
+    """
+
+    mean: FloatMap
+    std: FloatMap
+
+    def __post_init__(self) -> None:
+        if self.mean.ndim != 2 or self.mean.shape != self.std.shape:
+            raise ShapeError(f"mean {self.mean.shape} and std {self.std.shape} must be the same (H, W).")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, MapStatistics):
+            return NotImplemented
+        return np.array_equal(self.mean, other.mean) and np.array_equal(self.std, other.std)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def normalise(self, evidence: NDArray[Any]) -> FloatMap:
+        """Evidence in standard deviations of good parts, (H, W) float32.
+
+        Raises:
+            ShapeError: Per-pixel statistics of another size.
+        """
+        if evidence.ndim != 2 or self.mean.shape not in ((1, 1), evidence.shape):
+            raise ShapeError(
+                f"A map of {evidence.shape} does not fit statistics of {self.mean.shape}; score images of "
+                "the calibrated size, or set calibration.map: global."
+            )
+        return (evidence.astype(np.float32) - self.mean) / self.std
+
+
+def fit_map_statistics(
+    maps: Iterable[NDArray[Any]], mode: Literal["per-pixel", "global"], prior_images: float
+) -> MapStatistics:
+    """Mean and standard deviation of good parts' evidence, in one pass and constant memory.
+
+    Per pixel, few images estimate badly, so with n images and k = `prior_images` the variance is
+    (n var_pixel + k var_all) / (n + k), var_all being the mean of the pixels' variances, and the mean is
+    drawn by the same shares to its own blur (sigma 2 pixels).
+
+    Args:
+        maps: (H, W) evidence of good images; all of one size for `per-pixel`, of any for `global`.
+        mode: One value per pixel, or one for all.
+        prior_images: k, at least 0; not used by `global`.
+
+    Raises:
+        CalibrationError: No map, or a map with values that are not finite.
+        ShapeError: Maps of several sizes with `per-pixel`.
+    """
+    finite = _finite_maps(maps)
+    mean, variance = _global_moments(finite) if mode == "global" else _pixel_moments(finite, prior_images)
+    floor = max(_STD_FLOOR, _RELATIVE_STD_FLOOR * math.sqrt(float(variance.mean())))
+    return MapStatistics(mean.astype(np.float32), np.maximum(np.sqrt(variance), floor).astype(np.float32))
+
+
+def _finite_maps(maps: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.float64]]:
+    for index, evidence in enumerate(maps):
+        if evidence.ndim != 2 or evidence.size == 0:
+            raise ShapeError(f"Calibration map {index} is of shape {evidence.shape}; expected (H, W).")
+        if not np.isfinite(evidence).all():
+            raise CalibrationError(f"Calibration map {index} has values that are not finite; leave it out.")
+        yield evidence.astype(np.float64)
+
+
+def _pixel_moments(maps: Iterable[NDArray[np.float64]], k: float) -> tuple[NDArray[np.float64], ...]:
+    n, mean, squares = 0, np.zeros((1, 1)), np.zeros((1, 1))
+    for evidence in maps:  # Welford 1962: stable where a sum of squares would cancel.
+        if n and evidence.shape != mean.shape:
+            raise ShapeError(
+                f"Calibration map {n} is {evidence.shape} and the first was {mean.shape}; per-pixel "
+                "calibration needs one size: set images.size, or calibration.map: global."
+            )
+        n += 1
+        delta = evidence - mean
+        mean = mean + delta / n
+        squares = squares + delta * (evidence - mean)
+    _require_maps(n)
+    if n == 1:  # One image says nothing of the spread between images; its own spread stands in.
+        return mean, np.full_like(mean, mean.var())
+    variance = squares / (n - 1)
+    shrunk = (n * variance + k * variance.mean()) / (n + k)
+    return (n * mean + k * _blur(mean, _MEAN_SIGMA)) / (n + k), shrunk
+
+
+def _global_moments(maps: Iterable[NDArray[np.float64]]) -> tuple[NDArray[np.float64], ...]:
+    n, mean, squares = 0, 0.0, 0.0
+    for evidence in maps:  # Chan et al. 1979: Welford for whole batches of pixels.
+        delta = float(evidence.mean()) - mean
+        total = n + evidence.size
+        squares += float(evidence.var()) * evidence.size + delta**2 * n * evidence.size / total
+        mean += delta * evidence.size / total
+        n = total
+    _require_maps(n)
+    return np.full((1, 1), mean), np.full((1, 1), squares / n)
+
+
+def _require_maps(n: int) -> None:
+    if n == 0:
+        raise CalibrationError("No good image was left to calibrate with; add images to good/.")
+
+
+def combine(
+    parts: Mapping[str, NDArray[Any]], statistics: Mapping[str, MapStatistics], weights: Mapping[str, float]
+) -> FloatMap:
+    """One map from all evidence: sum of w * normalised part, over sqrt(sum of w^2).
+
+    The divisor keeps the unit at about one standard deviation of good parts whatever the weights.
+
+    Args:
+        parts: Evidence by kind (see `PARTS`), each (H, W) of one size.
+        statistics: The same kinds on good parts.
+        weights: At least 0, by kind. Kinds that are not in `parts` are not counted: a model without a
+            learned head has no `head`.
+
+    Returns:
+        (H, W) float32.
+
+    Raises:
+        ConfigError: No part has a weight above 0.
+        CalibrationError: A part has no statistics.
+        ShapeError: The parts differ in size, or from their statistics.
+    """
+    used = [name for name in in_order(parts) if weights.get(name, 0.0) > 0]
+    if not used:
+        raise ConfigError(
+            f"None of the parts {sorted(parts)} has a weight above 0; raise one of score.*_weight."
+        )
+    missing = [name for name in used if name not in statistics]
+    if missing:
+        raise CalibrationError(f"The calibration knows no part {missing[0]!r}; calibrate the model again.")
+    shapes = {name: parts[name].shape for name in used}
+    if len(set(shapes.values())) > 1:
+        raise ShapeError(f"The parts of one image differ in size: {shapes}; expected one (H, W).")
+    norm = math.sqrt(sum(weights[name] ** 2 for name in used))
+    total = np.zeros(shapes[used[0]], np.float32)
+    for name in used:
+        total += np.float32(weights[name] / norm) * statistics[name].normalise(parts[name])
+    return total
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The names in the order of `PARTS`; ConfigError for one that is not among them."""
+    unknown = sorted(set(names) - set(PARTS))
+    if unknown:
+        raise ConfigError(f"Unknown kind of evidence {unknown[0]!r}; expected {', '.join(PARTS)}.")
+    return [name for name in PARTS if name in names]
+
+
+def gaussian_kernel(sigma: float) -> FloatMap:
+    """Normalised Gaussian of radius ceil(3 sigma), (2 radius + 1,) float32; [1] for sigma 0.
+
+    PyTorch and the ONNX graph take their numbers from here.
+    """
+    radius = math.ceil(3 * sigma)
+    if radius == 0:
+        return np.ones(1, np.float32)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return np.asarray(weights / weights.sum(), np.float32)
+
+
+def smooth(evidence: NDArray[Any], sigma: float) -> FloatMap:
+    """Gaussian blur of a map, (H, W) float32.
+
+    Separable, with `gaussian_kernel`; the edge is mirrored without repeating the edge pixel (`reflect` in
+    NumPy, PyTorch and ONNX, d c b | a b c d), again and again where the map is smaller than the radius.
+
+    Args:
+        evidence: (H, W).
+        sigma: Pixels; 0 changes nothing.
+    """
+    return _blur(evidence.astype(np.float32), sigma)
+
+
+def _blur(evidence: NDArray[_Float], sigma: float) -> NDArray[_Float]:
+    if sigma == 0:
+        return evidence
+    import cv2  # Here: thresholds are recomputed without it.
+
+    kernel = gaussian_kernel(sigma)
+    blurred = cv2.sepFilter2D(evidence, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(blurred, dtype=evidence.dtype)
+
+
+def pool(evidence: NDArray[Any], pooling: Literal["max", "top"], top_share: float, border: int) -> float:
+    """The image score of a map.
+
+    Args:
+        evidence: (H, W).
+        pooling: `max`, or `top`: the mean of the ceil(top_share * pixels) greatest pixels.
+        top_share: In (0, 1]; only for `top`.
+        border: Pixels at each edge that do not count.
+
+    Returns:
+        A float32 value; not a number if any counted pixel is not.
+
+    Raises:
+        ShapeError: The border leaves no pixel.
+    """
+    height, width = evidence.shape
+    counted = evidence[border : height - border, border : width - border] if border else evidence
+    if counted.size == 0 or 2 * border >= min(height, width):
+        raise ShapeError(
+            f"A border of {border} leaves nothing of a {height} x {width} map; lower score.border."
+        )
+    if pooling == "max":
+        return float(np.float32(counted.max()))
+    flat = counted.ravel()
+    first = flat.size - math.ceil(top_share * flat.size)
+    return float(np.partition(flat, first)[first:].mean(dtype=np.float64).astype(np.float32))

@@ -1,0 +1,272 @@
+"""Thresholds: split-conformal quantiles of good scores, and the promise that they allow.
+
+With n exchangeable good scores and the k-th smallest as threshold, a new good part scores above it with
+a probability of at most (n + 1 - k) / (n + 1) (Vovk et al. 2005; Papadopoulos et al. 2002).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from anogan.calibration.evidence import FloatMap, MapStatistics, in_order
+from anogan.errors import BundleError, CalibrationError, ConfigError
+
+_CONFIDENCE = 0.95
+
+
+def images_needed(false_reject: float) -> int:
+    """Good images that it takes to certify a false-reject rate.
+
+    Args:
+        false_reject: Share of good parts rejected, in (0, 1).
+
+    Returns:
+        The smallest n with 1 / (n + 1) <= false_reject.
+
+    Raises:
+        CalibrationError: The rate is not in (0, 1).
+    """
+    return math.ceil(1 / _exact(false_reject)) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdEstimate:
+    """A conformal threshold and what may be promised with it.
+
+    Attributes:
+        threshold: Scores above it are rejected; a score equal to it passes. Representable in float32,
+            so that a float32 comparison decides the same.
+        requested: The false-reject rate that was asked for.
+        false_reject: The rate that is promised on average over calibration sets: (n + 1 - k) / (n + 1).
+            At most `requested`, unless there is a shortfall.
+        interval: Central 95 % interval of the true rate of this one threshold, Beta(n + 1 - k, k);
+            exact for continuous scores, too high where scores tie.
+        n_good: Good images that the threshold stands on.
+        images_needed: Good images that certify `requested`.
+        shortfall: Good images missing for that; 0 when the promise holds.
+    """
+
+    threshold: float
+    requested: float
+    false_reject: float
+    interval: tuple[float, float]
+    n_good: int
+    images_needed: int
+    shortfall: int
+
+    def warning(self) -> str | None:
+        """One sentence when the rate asked for cannot be certified, else None."""
+        if not self.shortfall:
+            return None
+        return (
+            f"{self.n_good} good images certify a false-reject rate of {_percent(self.false_reject)} at "
+            f"best, not the {_percent(self.requested)} asked for; calibrate with {self.shortfall} more "
+            "good images or ask for a higher rate."
+        )
+
+
+def conformal_threshold(scores: ArrayLike, false_reject: float) -> ThresholdEstimate:
+    """The split-conformal threshold for a false-reject rate, from good images only.
+
+    Args:
+        scores: (n,), scores of good images that took no part in training; higher is more anomalous.
+        false_reject: Share of good parts that may be rejected, in (0, 1).
+
+    Returns:
+        The k-th smallest score with k = ceil((n + 1)(1 - false_reject)). With too few images (k > n)
+        the greatest score, the rate 1 / (n + 1) and the shortfall.
+
+    Raises:
+        CalibrationError: No scores, a score that is not finite, or a rate outside (0, 1).
+    """
+    ordered = _sorted_scores(scores)
+    n, needed = len(ordered), images_needed(false_reject)
+    allowed = max(1, math.floor(_exact(false_reject) * (n + 1)))  # n + 1 - k
+    k = n + 1 - allowed
+    tail = (1 - _CONFIDENCE) / 2
+    return ThresholdEstimate(
+        threshold=_up_to_float32(float(ordered[k - 1])),
+        requested=float(false_reject),
+        false_reject=allowed / (n + 1),
+        interval=(_beta_quantile(tail, allowed, k), _beta_quantile(1 - tail, allowed, k)),
+        n_good=n,
+        images_needed=needed,
+        shortfall=max(0, needed - n),
+    )
+
+
+def _exact(rate: float) -> Fraction:
+    if not 0 < rate < 1:
+        raise CalibrationError(f"A rate of {rate} was asked for; expected a share above 0 and below 1.")
+    # Through the decimal form: 0.005 * 200 must be 1 and not a hair beside it.
+    return Fraction(repr(float(rate)))
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.3g} %"
+
+
+def _sorted_scores(scores: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise CalibrationError(
+            f"Good scores of shape {values.shape} were given; a threshold needs at least one, as (n,)."
+        )
+    if not np.isfinite(values).all():
+        where = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise CalibrationError(
+            f"Good score number {where} is {values[where]}; leave out images that could not be scored."
+        )
+    return np.sort(values)
+
+
+def _up_to_float32(value: float) -> float:
+    # Upwards: rounding down would reject the very part that set the threshold.
+    nearest = np.float32(value)
+    return float(nearest if float(nearest) >= value else np.nextafter(nearest, np.float32(np.inf)))
+
+
+def _beta_quantile(p: float, a: int, b: int) -> float:
+    """Quantile of Beta(a, b) for whole a and b, by bisection of the equal binomial tail.
+
+    P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a); this spares stations SciPy.
+    """
+    m = a + b - 1
+    i = np.arange(a)
+    log_choose = np.concatenate([[0.0], np.cumsum(np.log((m - i[:-1]) / (i[:-1] + 1)))])
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        x = (low + high) / 2
+        below_a = np.exp(log_choose + i * math.log(x) + (m - i) * math.log1p(-x)).sum()
+        low, high = (low, x) if 1 - below_a >= p else (x, high)
+    return (low + high) / 2
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """All that turns evidence into a score and a score into a verdict.
+
+    Attributes:
+        estimate: The threshold and its promise.
+        review_threshold: Scores above it and not above the threshold go to a person; equal to the
+            threshold when there is no review band.
+        review_share: Share of good parts that was allowed above `review_threshold`.
+        scores: The good scores, ascending, in standard deviations of good parts.
+        statistics: By kind of evidence, in the order of `PARTS`.
+    """
+
+    estimate: ThresholdEstimate
+    review_threshold: float
+    review_share: float
+    scores: tuple[float, ...]
+    statistics: Mapping[str, MapStatistics]
+
+    def __post_init__(self) -> None:
+        ordered = {name: self.statistics[name] for name in in_order(self.statistics)}
+        object.__setattr__(self, "statistics", ordered)
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are rejected."""
+        return self.estimate.threshold
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """All but the maps, in JSON types that come back to the bit."""
+        return {
+            "estimate": asdict(self.estimate) | {"interval": list(self.estimate.interval)},
+            "review_threshold": self.review_threshold,
+            "review_share": self.review_share,
+            "scores": list(self.scores),
+        }
+
+    def to_arrays(self) -> dict[str, FloatMap]:
+        """The maps as `<part>.mean` and `<part>.std`, float32."""
+        named = {name: {"mean": s.mean, "std": s.std} for name, s in self.statistics.items()}
+        return {f"{name}.{key}": array for name, pair in named.items() for key, array in pair.items()}
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, FloatMap]) -> dict[str, MapStatistics]:
+        """The statistics that `to_arrays` wrote.
+
+        Raises:
+            BundleError: A mean without its standard deviation, or the reverse.
+        """
+        names = {key.rpartition(".")[0] for key in arrays}
+        try:
+            pairs = {n: (arrays[f"{n}.mean"], arrays[f"{n}.std"]) for n in in_order(names)}
+        except (KeyError, ConfigError) as error:
+            raise BundleError(
+                f"The calibration maps do not fit together ({error}); fit the model again."
+            ) from error
+        return {name: MapStatistics(mean, std) for name, (mean, std) in pairs.items()}
+
+    @classmethod
+    def from_json_dict(cls, tree: Mapping[str, Any], arrays: Mapping[str, FloatMap]) -> Calibration:
+        """The calibration that `to_json_dict` and `to_arrays` wrote.
+
+        Raises:
+            BundleError: A field is missing or unknown.
+        """
+        try:
+            estimate = dict(tree["estimate"])
+            low, high = estimate.pop("interval")
+            return cls(
+                estimate=ThresholdEstimate(interval=(low, high), **estimate),
+                review_threshold=float(tree["review_threshold"]),
+                review_share=float(tree["review_share"]),
+                scores=tuple(map(float, tree["scores"])),
+                statistics=cls.from_arrays(arrays),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"The calibration is damaged ({error!r}); calibrate the model again."
+            ) from error
+
+
+def calibrate(
+    scores: ArrayLike, *, false_reject: float, review_share: float, statistics: Mapping[str, MapStatistics]
+) -> Calibration:
+    """Threshold and review band from the scores of good images.
+
+    Args:
+        scores: (n,), good images of the calibration set only, made with these `statistics`.
+        false_reject: Share of good parts that may be rejected, in (0, 1).
+        review_share: Share of good parts that may score above the review threshold (reviewed or
+            rejected), in [0, 1). No band with 0, with too few images to certify it, or when it is not
+            above `false_reject`.
+        statistics: Kept with the threshold, by kind of evidence.
+
+    Raises:
+        CalibrationError: See `conformal_threshold`.
+    """
+    ordered = _sorted_scores(scores)
+    estimate = conformal_threshold(ordered, false_reject)
+    return Calibration(
+        estimate=estimate,
+        review_threshold=_review_threshold(ordered, review_share, estimate.threshold),
+        review_share=float(review_share),
+        scores=tuple(ordered.tolist()),
+        statistics=statistics,
+    )
+
+
+def _review_threshold(scores: NDArray[np.float64], share: float, threshold: float) -> float:
+    if share == 0 or images_needed(share) > len(scores):
+        return threshold
+    return min(threshold, conformal_threshold(scores, share).threshold)
+
+
+def recalibrated(
+    calibration: Calibration, scores: ArrayLike, false_reject: float, review_share: float
+) -> Calibration:
+    """The same evidence statistics with thresholds from new good scores; see `calibrate`."""
+    return calibrate(
+        scores, false_reject=false_reject, review_share=review_share, statistics=calibration.statistics
+    )

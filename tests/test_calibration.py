@@ -1,0 +1,179 @@
+"""Thresholds keep their promise, and say so when the good images cannot support it."""
+
+import copy
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from anogan.calibration import (
+    Calibration,
+    MapStatistics,
+    calibrate,
+    conformal_threshold,
+    images_needed,
+    recalibrated,
+)
+from anogan.errors import BundleError, CalibrationError
+
+
+@pytest.mark.parametrize(("rate", "needed"), [(0.005, 199), (0.01, 99), (0.05, 19), (0.3, 3), (0.4999, 2)])
+def test_images_needed_is_the_smallest_number_that_certifies_the_rate(rate: float, needed: int) -> None:
+    assert images_needed(rate) == needed
+    assert conformal_threshold(np.arange(needed), rate).shortfall == 0
+    assert conformal_threshold(np.arange(needed - 1), rate).shortfall == 1
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 2.0, math.nan])
+def test_a_rate_outside_0_to_1_is_refused(rate: float) -> None:
+    with pytest.raises(CalibrationError, match="above 0 and below 1"):
+        images_needed(rate)
+
+
+def test_threshold_is_the_conformal_quantile_whatever_the_order_of_the_scores() -> None:
+    shuffled = np.random.default_rng(0).permutation(np.arange(1, 200))
+    estimate = conformal_threshold(shuffled, 0.05)
+    assert estimate.threshold == 190  # ceil(200 * 0.95)
+    assert estimate.false_reject == pytest.approx(0.05)
+    assert (estimate.n_good, estimate.images_needed, estimate.shortfall) == (199, 19, 0)
+    assert estimate.warning() is None
+
+
+def test_too_few_good_images_give_the_maximum_and_say_how_many_are_missing() -> None:
+    estimate = conformal_threshold([3.0, 1.0, 2.0], 0.005)
+    assert estimate.threshold == 3.0
+    assert estimate.false_reject == 0.25
+    assert estimate.shortfall == 196
+    warning = estimate.warning()
+    assert warning is not None
+    assert all(part in warning for part in ("3 good images", "25 %", "0.5 %", "196 more"))
+
+
+def test_one_good_image_is_enough_for_a_threshold() -> None:
+    assert conformal_threshold([2.0], 0.005).interval == pytest.approx((0.025, 0.975))
+
+
+@given(n=st.integers(1, 400), rate=st.floats(0.002, 0.9))
+@settings(max_examples=60, deadline=None)
+def test_interval_is_the_central_beta_interval_of_the_rank(n: int, rate: float) -> None:
+    estimate = conformal_threshold(np.arange(n), rate)
+    k = int(estimate.threshold) + 1
+    assert estimate.interval == pytest.approx(beta.ppf([0.025, 0.975], n + 1 - k, k), abs=1e-9)
+    assert estimate.shortfall or estimate.false_reject <= rate
+
+
+@pytest.mark.parametrize("decimals", [None, 1], ids=["continuous", "with ties"])
+@pytest.mark.parametrize(("n", "rate"), [(99, 0.01), (150, 0.05), (60, 0.2)])
+def test_promised_false_reject_rate_holds_on_average(n: int, rate: float, decimals: int | None) -> None:
+    rng = np.random.default_rng(n)
+    rates = []
+    for _ in range(400):
+        scores = rng.gamma(2.0, size=n + 2000)
+        scores = scores if decimals is None else scores.round(decimals)
+        threshold = conformal_threshold(scores[:n], rate).threshold
+        rates.append(np.mean(scores[n:] > threshold))
+    error = 3 * np.std(rates) / math.sqrt(len(rates))
+    promised = conformal_threshold(np.arange(n), rate).false_reject
+    assert np.mean(rates) <= promised + error
+    if decimals is None:
+        assert np.mean(rates) >= promised - error
+
+
+def test_interval_covers_the_true_rate_of_95_percent_of_thresholds() -> None:
+    rng = np.random.default_rng(1)
+    estimates = [conformal_threshold(rng.uniform(size=80), 0.05) for _ in range(400)]
+    covered = [e.interval[0] <= 1 - e.threshold <= e.interval[1] for e in estimates]
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_threshold_is_exact_in_float32_and_never_below_its_score() -> None:
+    for score in np.random.default_rng(2).normal(size=50):
+        threshold = conformal_threshold([score], 0.1).threshold
+        assert float(np.float32(threshold)) == threshold
+        assert score <= threshold < score + 1e-6
+
+
+@pytest.mark.parametrize("scores", [[], [[1.0]], [1.0, math.nan], [math.inf]])
+def test_scores_that_cannot_calibrate_are_refused(scores: list[float]) -> None:
+    with pytest.raises(CalibrationError):
+        conformal_threshold(scores, 0.1)
+
+
+ONE = np.ones((1, 1), np.float32)
+STATISTICS = {
+    "head": MapStatistics(np.full((1, 1), 0.5, np.float32), np.full((1, 1), 2, np.float32)),
+    "residual": MapStatistics(*np.random.default_rng(3).random((2, 4, 6), np.float32)),
+}
+
+
+def made(n: int = 199, false_reject: float = 0.01, review_share: float = 0.05) -> Calibration:
+    scores = np.random.default_rng(4).normal(size=n)
+    return calibrate(scores, false_reject=false_reject, review_share=review_share, statistics=STATISTICS)
+
+
+def test_review_band_lies_below_the_threshold_and_takes_its_share() -> None:
+    calibration = made()
+    assert calibration.review_threshold < calibration.threshold
+    assert np.sum(np.array(calibration.scores) > calibration.review_threshold) == 9  # 10 / 200 promised
+
+
+@pytest.mark.parametrize(("n", "share"), [(199, 0.0), (15, 0.05), (199, 0.01), (199, 0.002)])
+def test_no_review_band_without_a_share_that_can_be_certified_above_the_rejects(n: int, share: float) -> None:
+    calibration = made(n, review_share=share)
+    assert calibration.review_threshold == calibration.threshold
+
+
+def test_calibration_comes_back_from_json_and_arrays_to_the_bit() -> None:
+    calibration = made()
+    text = json.dumps(calibration.to_json_dict(), allow_nan=False)
+    arrays = calibration.to_arrays()
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+    assert set(arrays) == {"residual.mean", "residual.std", "head.mean", "head.std"}
+    back = Calibration.from_json_dict(json.loads(text), arrays)
+    assert back == calibration
+    assert copy.deepcopy(calibration) == calibration
+    assert list(back.statistics) == ["residual", "head"]
+
+
+def test_calibrations_with_different_maps_differ() -> None:
+    other = {**STATISTICS, "residual": STATISTICS["head"]}
+    assert made() != calibrate(made().scores, false_reject=0.01, review_share=0.05, statistics=other)
+
+
+@pytest.mark.parametrize("lost", ["estimate", "scores", "review_threshold"])
+def test_damaged_calibration_is_refused(lost: str) -> None:
+    tree = {key: value for key, value in made().to_json_dict().items() if key != lost}
+    with pytest.raises(BundleError, match=lost):
+        Calibration.from_json_dict(tree, made().to_arrays())
+
+
+@pytest.mark.parametrize("change", [{"lens.mean": ONE}, {"head.std": None}, {"head.mean": None}])
+def test_maps_that_do_not_fit_together_are_refused(change: dict[str, NDArray[np.float32] | None]) -> None:
+    arrays = {key: array for key, array in (made().to_arrays() | change).items() if array is not None}
+    with pytest.raises(BundleError, match="do not fit together"):
+        Calibration.from_arrays(arrays)
+
+
+def test_recalibration_changes_thresholds_and_keeps_the_maps() -> None:
+    calibration = made()
+    again = recalibrated(calibration, np.arange(40.0), false_reject=0.1, review_share=0.5)
+    assert again.statistics == calibration.statistics
+    assert (again.threshold, again.review_threshold) == (36.0, 20.0)
+    assert again.scores == tuple(np.arange(40.0))
+
+
+def test_calibration_imports_nothing_but_numpy() -> None:
+    heavy = {"torch", "sklearn", "scipy", "cv2", "pandas"}
+    code = (
+        "import sys, anogan.calibration as c; c.conformal_threshold([1.0, 2.0], 0.1); "
+        f"print(sorted({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
