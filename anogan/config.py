@@ -31,8 +31,10 @@ class ImagesConfig(_Section):
     size: tuple[int, int] | None = Field(
         None, description="Resize every image to (height, width) pixels first; null keeps its own."
     )
-    on_mixed_sizes: Literal["error", "resize"] = Field(
-        "error", description="When images differ in size: refuse, or resize all to the most common size."
+    on_mixed_sizes: Literal["error", "resize", "keep"] = Field(
+        "error",
+        description="When images differ in size: refuse, resize all to the most common size, or keep each "
+        "(needs calibration.map: global).",
     )
 
 
@@ -92,6 +94,9 @@ class GanConfig(_Section):
     n_critic: int = Field(1, ge=1, description="Discriminator steps per generator step.")
     r1_weight: float = Field(0.0, ge=0, description="R1 gradient penalty (Mescheder 2018), 0 is off.")
     r1_interval: int = Field(16, ge=1, description="Apply R1 each so many steps (lazy).")
+    adversarial_weight: float = Field(
+        1.0, ge=0, description="Weight of D's opinion in G's loss beside a joint encoder's terms."
+    )
     feature_matching_weight: float = Field(0.0, ge=0, description="Salimans 2016; 0 is off.")
     spectral_norm: bool = Field(False, description="Miyato 2018, on the discriminator.")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Averaged generator; 0 is off.")
@@ -103,9 +108,10 @@ class EncoderConfig(_Section):
     mode: Literal["none", "joint", "izi", "izi_f", "ziz"] = "joint"
     steps: int = Field(1000, ge=1, description="Steps of a separate encoder training.")
     learning_rate: float = Field(5e-4, gt=0)
-    reconstruction_weight: float = Field(10.0, ge=0, description="Weight of |x - G(E(x))| (joint).")
+    reconstruction_weight: float = Field(50.0, ge=0, description="Weight of |x - G(E(x))| (joint).")
     feature_weight: float = Field(1.0, ge=0, description="Weight of the feature residual.")
     latent_weight: float = Field(0.05, ge=0, description="Pull of E(x) towards the prior N(0, 1).")
+    latent_noise: float = Field(0.1, ge=0, description="Noise added to E(x) in joint training.")
     remove_defects: bool = Field(
         True, description="Feed inputs damaged by synthetic defects and ask for the clean image."
     )
@@ -229,6 +235,8 @@ class Config(_Section):
             )
         if self.images.size is not None and min(self.images.size) < size:
             raise ValueError(f"images.size {self.images.size} is smaller than tiles.size {size}")
+        if self.images.on_mixed_sizes == "keep" and self.calibration.map != "global":
+            raise ValueError("images.on_mixed_sizes: keep needs calibration.map: global")
         return self
 
 

@@ -1,0 +1,1 @@
+"""Networks, losses, augmentation and the adversarial training loop."""

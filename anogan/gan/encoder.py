@@ -1,0 +1,99 @@
+"""Encoder training after the GAN, with G and D frozen (f-AnoGAN, Schlegl et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn, optim
+
+from anogan.config import Config
+from anogan.gan.device import autocast, training_precision
+from anogan.gan.networks import Networks, build_encoder, feature_stack, features, sample_prior
+from anogan.gan.tiles import TileSource
+
+
+class EncoderStage:
+    """E: image -> z for a fixed G (doi:10.1016/j.media.2019.01.010, section 3.2).
+
+    - `ziz`: z -> G(z) -> E(G(z)), the squared error in z; needs no images.
+    - `izi`: x -> E(x) -> G(E(x)), the squared error in pixels (eq. 4).
+    - `izi_f`: izi plus kappa times the squared error of D's last hidden features (eq. 5).
+    """
+
+    name = "encoder"
+
+    def __init__(
+        self,
+        config: Config,
+        source: TileSource,
+        held_out: TileSource,
+        networks: Networks,
+        device: torch.device,
+    ) -> None:
+        """Builds E from `config.seed`; `networks` are frozen."""
+        torch.manual_seed(config.seed + 2)
+        self.config, self.total_steps = config, config.encoder.steps
+        self._source, self._held_out, self._device = source, held_out, device
+        self._precision = training_precision(config.runtime, device)
+        self._networks = networks.eval_frozen()
+        self._stages = feature_stack(networks.discriminator)
+        network = config.network
+        encoder = build_encoder(
+            config.tiles.size, config.images.channels, network.latent_dim, network.latent_grid, network.width
+        )
+        self.encoder = encoder.to(device, memory_format=torch.channels_last)
+        self._optimiser = optim.Adam(self.encoder.parameters(), config.encoder.learning_rate, foreach=True)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The encoder alone: G and D are frozen."""
+        return {"encoder": self.encoder}
+
+    def optimisers(self) -> Mapping[str, optim.Optimizer]:
+        """One Adam."""
+        return {"encoder": self._optimiser}
+
+    def step(self, step: int) -> dict[str, float]:
+        """One batch of codes (ziz) or tiles (izi)."""
+        with autocast(self._device, self._precision):
+            loss = self._code_loss(step) if self.config.encoder.mode == "ziz" else self._image_loss(step)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimiser.step()
+        return {"encoder_loss": float(loss.detach())}
+
+    def _code_loss(self, step: int) -> Tensor:
+        draw = torch.Generator().manual_seed(hash((self.config.seed, step, 1)) & 0x7FFFFFFF)
+        z = sample_prior(self.config.gan.batch_size, self.config, draw, self._device)
+        with torch.no_grad():
+            images = self._networks.generator(z)
+        return (self.encoder(images).float() - z).square().mean()
+
+    def _image_loss(self, step: int) -> Tensor:
+        n, encoder = self.config.gan.batch_size, self.config.encoder
+        if encoder.remove_defects:
+            batch = self._source.damaged_batch(step, n, clean_share=0.5)
+            target, seen = batch.clean.to(self._device), batch.damaged.to(self._device)
+        else:
+            target = seen = self._source.batch(step, n).to(self._device)
+        again = self._networks.generator(self.encoder(seen))
+        loss = (target - again.float()).square().mean()
+        if encoder.mode == "izi_f":
+            wanted = features(self._stages, target)[-1].float()
+            got = features(self._stages, again)[-1].float()
+            loss = loss + encoder.feature_weight * (wanted - got).square().mean()
+        return loss
+
+    @torch.no_grad()
+    def look(self, step: int) -> dict[str, float]:
+        """Mean absolute reconstruction error of held-out good tiles."""
+        x = self._held_out.batch(0, 32).to(self._device)
+        again = self._networks.generator(self.encoder.eval()(x))
+        self.encoder.train()
+        return {"held_out_reconstruction": float((x - again).abs().mean())}
+
+    def finish(self) -> Networks:
+        """The GAN's networks with the trained encoder, frozen, in eval mode."""
+        return Networks(
+            self._networks.generator, self._networks.discriminator, self.encoder
+        ).eval_frozen()

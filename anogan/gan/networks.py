@@ -1,0 +1,179 @@
+"""DCGAN generator, discriminator and encoder (Radford et al. 2015, arXiv:1511.06434).
+
+Every network is a plain `nn.Sequential` of convolutions, batch norms and pointwise activations, so that
+the ONNX exporter can fold it and write its vector-Jacobian product layer by layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from anogan.config import Config
+from anogan.errors import ShapeError
+
+MAX_WIDTH_FACTOR = 8  # Radford 2015 stops doubling at 8 times the first layer's channels.
+
+
+@dataclass
+class Networks:
+    """The trained parts of a model; `encoder` is None for the search-only AnoGAN of 2017."""
+
+    generator: nn.Sequential
+    discriminator: nn.Sequential
+    encoder: nn.Sequential | None
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks that exist, by the name of their weights file."""
+        parts = {"generator": self.generator, "discriminator": self.discriminator}
+        return parts if self.encoder is None else parts | {"encoder": self.encoder}
+
+    def eval_frozen(self) -> Networks:
+        """Puts every network in eval mode without gradients of its weights; returns itself.
+
+        Batch statistics would make a score depend on its neighbours, and a search that can move
+        G or D would adapt them to the defect.
+        """
+        for module in self.modules().values():
+            module.eval().requires_grad_(False)
+        return self
+
+
+def build_networks(config: Config) -> Networks:
+    """Fresh networks for a config, weights from N(0, 0.02) as in Radford 2015."""
+    network, size, channels = config.network, config.tiles.size, config.images.channels
+    encoder = None
+    if config.encoder.mode != "none":
+        encoder = build_encoder(size, channels, network.latent_dim, network.latent_grid, network.width)
+    return Networks(
+        build_generator(size, channels, network.latent_dim, network.latent_grid, network.width),
+        build_discriminator(size, channels, network.width, spectral_norm=config.gan.spectral_norm),
+        encoder,
+    )
+
+
+def build_generator(size: int, channels: int, latent_dim: int, latent_grid: int, width: int) -> nn.Sequential:
+    """G: z (N, latent_dim, g, g) -> image (N, channels, size, size) in [-1, 1].
+
+    With g = 1 the first layer is the 4 x 4 projection of Radford 2015; a latent map starts with a
+    3 x 3 convolution and is fully convolutional from there.
+    """
+    side = 4 if latent_grid == 1 else latent_grid
+    features = _channels_at(side, size, width)
+    first: nn.Module
+    if latent_grid == 1:
+        first = nn.ConvTranspose2d(latent_dim, features, kernel_size=4, stride=1, padding=0, bias=False)
+    else:
+        first = nn.Conv2d(latent_dim, features, kernel_size=3, stride=1, padding=1, bias=False)
+    layers: list[nn.Module] = [first, nn.BatchNorm2d(features), nn.ReLU()]
+    while side < size:
+        side *= 2
+        after = channels if side == size else _channels_at(side, size, width)
+        layers.append(nn.ConvTranspose2d(features, after, 4, stride=2, padding=1, bias=side == size))
+        layers += [nn.Tanh()] if side == size else [nn.BatchNorm2d(after), nn.ReLU()]
+        features = after
+    return _initialised(nn.Sequential(*layers))
+
+
+def build_discriminator(size: int, channels: int, width: int, *, spectral_norm: bool = False) -> nn.Sequential:
+    """D: image (N, channels, size, size) -> logit (N, 1, 1, 1)."""
+    layers = _downsampling(size, 4, channels, width)
+    layers.append(nn.Conv2d(_channels_at(4, size, width), 1, kernel_size=4))
+    network = _initialised(nn.Sequential(*layers))
+    if spectral_norm:
+        for index, layer in enumerate(network):
+            if isinstance(layer, nn.Conv2d):
+                network[index] = nn.utils.parametrizations.spectral_norm(layer)
+    return network
+
+
+def build_encoder(size: int, channels: int, latent_dim: int, latent_grid: int, width: int) -> nn.Sequential:
+    """E: image (N, channels, size, size) -> z (N, latent_dim, g, g), a mirror of the generator."""
+    side = 4 if latent_grid == 1 else latent_grid
+    layers = _downsampling(size, side, channels, width)
+    features = _channels_at(side, size, width)
+    if latent_grid == 1:
+        layers.append(nn.Conv2d(features, latent_dim, kernel_size=4))
+    else:
+        layers += [
+            nn.Conv2d(features, features, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(features),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(features, latent_dim, kernel_size=3, padding=1),
+        ]
+    return _initialised(nn.Sequential(*layers))
+
+
+def feature_stack(discriminator: nn.Sequential) -> nn.ModuleList:
+    """D's hidden layers as stages; each stage ends after its activation and maps the one before.
+
+    The logit layer is left out: its saturated output says nothing about what differs.
+    """
+    stages, current = [], []
+    for layer in discriminator:
+        current.append(layer)
+        if isinstance(layer, nn.LeakyReLU):
+            stages.append(nn.Sequential(*current))
+            current = []
+    return nn.ModuleList(stages)
+
+
+def features(stages: nn.ModuleList, x: Tensor) -> list[Tensor]:
+    """f(x): the activations after each stage, (N, C_l, H_l, W_l), finest first."""
+    activations = []
+    for stage in stages:
+        x = stage(x)
+        activations.append(x)
+    return activations
+
+
+def check_images(x: Tensor, channels: int, size: int) -> None:
+    """Refuses a batch that the networks do not take.
+
+    Raises:
+        ShapeError: If x is not (N, channels, size, size).
+    """
+    if x.ndim != 4 or tuple(x.shape[1:]) != (channels, size, size):
+        raise ShapeError(f"Expected images (N, {channels}, {size}, {size}), got {tuple(x.shape)}.")
+
+
+def _channels_at(side: int, size: int, width: int) -> int:
+    return width * min(MAX_WIDTH_FACTOR, size // 2 // side)
+
+
+def _downsampling(size: int, until: int, channels: int, width: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    side, before = size, channels
+    while side > until:
+        side //= 2
+        after = _channels_at(side, size, width)
+        # No batch norm on the first layer (Radford 2015): it would hide the image's own brightness.
+        norm = [] if side * 2 == size else [nn.BatchNorm2d(after)]
+        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=not norm), *norm, nn.LeakyReLU(0.2)]
+        before = after
+    return layers
+
+
+def _initialised(network: nn.Sequential) -> nn.Sequential:
+    for layer in network:
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+            nn.init.zeros_(layer.bias)
+    return network
+
+
+def latent_shape(config: Config) -> tuple[int, int, int]:
+    """Shape of one z: (latent_dim, g, g)."""
+    grid = config.network.latent_grid
+    return config.network.latent_dim, grid, grid
+
+
+def sample_prior(n: int, config: Config, generator: torch.Generator, device: torch.device) -> Tensor:
+    """n codes from N(0, 1), (n, latent_dim, g, g); drawn on the CPU so that every device gets the same."""
+    return torch.randn((n, *latent_shape(config)), generator=generator).to(device)

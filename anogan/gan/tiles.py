@@ -1,0 +1,147 @@
+"""Training tiles: random crops of good images, augmented, optionally damaged.
+
+Everything random is a function of (seed, step), so a resumed run sees the batches that the interrupted one
+would have seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anogan.config import AugmentationStep, Config
+from anogan.errors import ConfigError, DataError, ImageError
+from anogan.images.decode import read_image
+from anogan.images.resize import resize
+from anogan.images.synthetic_defects import draw_defects, two_levels
+
+Pixels = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class DamagedBatch:
+    """Tiles before and after synthetic damage: (N, C, t, t) in [-1, 1], mask (N, 1, t, t) in {0, 1}."""
+
+    clean: Tensor
+    damaged: Tensor
+    mask: Tensor
+
+
+class TileSource:
+    """Gives batches of random tiles of a fixed set of good images, held in memory at network resolution."""
+
+    def __init__(self, images: Sequence[Pixels], config: Config, stream: int = 0) -> None:
+        """Args:
+        images: (H, W, C) uint8 or uint16 each, at least tile size; see `load_images`.
+        config: Tile size, augmentation, defects and seed.
+        stream: Sources with different streams draw different batches from one seed.
+        """
+        if not images:
+            raise DataError("There are no images to train on; give a folder with good parts.")
+        self._images = images
+        self._config = config
+        self._stream = stream
+        self._augment = _compose(config.augmentation)
+        self._levels = two_levels(images)
+        self._top = float(np.iinfo(images[0].dtype).max)
+
+    def with_stream(self, stream: int) -> TileSource:
+        """The same images drawn in another random order."""
+        return TileSource(self._images, self._config, stream)
+
+    def batch(self, step: int, n: int) -> Tensor:
+        """n clean tiles for a step, (n, C, t, t) float32 in [-1, 1]."""
+        return self._to_tensor(self._crops(self._rng(step), n))
+
+    def damaged_batch(self, step: int, n: int, *, clean_share: float = 0.25) -> DamagedBatch:
+        """n tiles with synthetic defects; `clean_share` of them stay undamaged, with an empty mask."""
+        rng = self._rng(step)
+        clean = self._crops(rng, n)
+        damaged, masks = [], []
+        for tile in clean:
+            if rng.random() < clean_share:
+                bad, mask = tile, np.zeros(tile.shape[:2], np.bool_)
+            else:
+                bad, mask = draw_defects(tile, self._config.defects, rng, self._levels)
+            damaged.append(bad)
+            masks.append(mask)
+        mask_tensor = torch.from_numpy(np.stack(masks)[:, None].astype(np.float32))
+        return DamagedBatch(self._to_tensor(clean), self._to_tensor(damaged), mask_tensor)
+
+    def _rng(self, step: int) -> np.random.Generator:
+        return np.random.default_rng([self._config.seed, self._stream, step])
+
+    def _crops(self, rng: np.random.Generator, n: int) -> list[Pixels]:
+        size = self._config.tiles.size
+        tiles = []
+        for _ in range(n):
+            image = self._images[int(rng.integers(len(self._images)))]
+            top = int(rng.integers(image.shape[0] - size + 1))
+            left = int(rng.integers(image.shape[1] - size + 1))
+            tile = image[top : top + size, left : left + size]
+            if self._augment is not None:
+                self._augment.set_random_seed(int(rng.integers(2**31)))
+                # Some transforms drop the axis of a single channel.
+                tile = self._augment(image=np.ascontiguousarray(tile))["image"].reshape(tile.shape)
+            tiles.append(tile)
+        return tiles
+
+    def _to_tensor(self, tiles: Sequence[Pixels]) -> Tensor:
+        stacked = np.stack(tiles).astype(np.float32) * np.float32(2 / self._top) - 1
+        return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+
+
+def load_images(
+    paths: Sequence[Path], config: Config, size: tuple[int, int] | None
+) -> tuple[list[Pixels], dict[Path, ImageError]]:
+    """Good images at network resolution, and the files that could not be used.
+
+    Pixels keep the camera's integer type: the rounding after a resize, half a grey level, lies far
+    below sensor noise, and a quarter of the memory of floats is what fits a line's archive.
+    """
+    images, errors = [], {}
+    for path in paths:
+        try:
+            image = read_image(path, channels=config.images.channels, bit_depth=config.images.bit_depth)
+        except ImageError as error:
+            errors[path] = error
+            continue
+        if size is not None and image.shape[:2] != size:
+            top = np.iinfo(image.dtype).max
+            image = np.clip(np.rint(resize(image, size)), 0, top).astype(image.dtype)
+        images.append(image)
+    return images, errors
+
+
+def _compose(steps: Sequence[AugmentationStep]) -> Any:
+    """An albumentations pipeline, or None.
+
+    Raises:
+        ConfigError: A name is not an albumentations transform, or its arguments do not fit.
+    """
+    if not steps:
+        return None
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # It asks the network at import otherwise.
+    import albumentations
+
+    transforms = []
+    for step in steps:
+        kind = getattr(albumentations, step.name, None)
+        if not isinstance(kind, type) or not issubclass(kind, albumentations.BasicTransform):
+            raise ConfigError(
+                f"augmentation: {step.name} is not an albumentations transform; "
+                "see its list, such as HorizontalFlip or RandomBrightnessContrast."
+            )
+        try:
+            transforms.append(kind(**step.args))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"augmentation: {step.name} refuses {step.args}: {error}.") from error
+    return albumentations.Compose(transforms, seed=0)

@@ -1,0 +1,18 @@
+"""The few functions that put the rooms together, readable top to bottom."""
+
+from anogan.recipes.calibrate import calibrate_model
+from anogan.recipes.evaluate import EvaluationRun, evaluate
+from anogan.recipes.fit import FitResult, fit
+from anogan.recipes.models import load_scorer
+from anogan.recipes.score import ScoredFile, score_files
+
+__all__ = [
+    "EvaluationRun",
+    "FitResult",
+    "ScoredFile",
+    "calibrate_model",
+    "evaluate",
+    "fit",
+    "load_scorer",
+    "score_files",
+]

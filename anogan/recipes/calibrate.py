@@ -1,0 +1,138 @@
+"""Threshold from good images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.bundle import Bundle, default_model_path, load_bundle, save_bundle
+from anogan.calibration import Calibration, MapStatistics, calibrate, fit_map_statistics, recalibrated
+from anogan.errors import CalibrationError, DataError
+from anogan.images.folders import GOOD, file_digest, find_images, scan_dataset
+from anogan.recipes.models import scorer_of
+from anogan.recipes.score import gather_evidence
+from anogan.scoring import Scorer
+from anogan.scoring.scorer import image_score
+
+OnImage = Callable[[str, int, int], None]
+HELD_OUT = "held-out good images"
+
+
+def _silent(*_: object) -> None:
+    pass
+
+
+def measure_statistics(
+    scorer: Scorer, paths: Sequence[Path], on_image: OnImage = _silent
+) -> dict[str, MapStatistics]:
+    """What each kind of evidence looks like on good images.
+
+    Use images that neither trained the networks nor set the threshold: statistics fitted on the
+    threshold's own images would make these look more ordinary than new ones.
+    """
+    parts: dict[str, list[NDArray[np.float32]]] = {}
+    for index, (path, _, evidence) in enumerate(gather_evidence(scorer, paths)):
+        if isinstance(evidence, str):
+            raise DataError(f"Calibration needs every image: {evidence}")
+        for name, values in evidence.parts.items():
+            parts.setdefault(name, []).append(values)
+        on_image(str(path), index + 1, len(paths))
+    config = scorer.config.calibration
+    return {name: fit_map_statistics(maps, config.map, config.prior_images) for name, maps in parts.items()}
+
+
+def good_scores(
+    scorer: Scorer,
+    statistics: dict[str, MapStatistics],
+    paths: Sequence[Path],
+    on_image: OnImage = _silent,
+) -> list[float]:
+    """Image scores of good images under these statistics."""
+    provisional = Scorer(scorer.model, calibrate([0.0], false_reject=0.4, review_share=0, statistics=statistics))
+    scores = []
+    for index, (path, _, evidence) in enumerate(gather_evidence(scorer, paths)):
+        if isinstance(evidence, str):
+            raise DataError(f"Calibration needs every image: {evidence}")
+        scores.append(image_score(provisional.anomaly_map(evidence), scorer.config.score))
+        on_image(str(path), index + 1, len(paths))
+    return scores
+
+
+def calibrate_scorer(
+    scorer: Scorer,
+    statistics_paths: Sequence[Path],
+    threshold_paths: Sequence[Path],
+    on_image: OnImage = _silent,
+) -> Calibration:
+    """Map statistics from one set of good images, the threshold from another."""
+    config = scorer.config.calibration
+    statistics = measure_statistics(scorer, statistics_paths, on_image)
+    scores = good_scores(scorer, statistics, threshold_paths, on_image)
+    return calibrate(
+        scores, false_reject=config.false_reject, review_share=config.review_share, statistics=statistics
+    )
+
+
+def calibrate_model(
+    data: Path,
+    model: Path | None = None,
+    *,
+    false_reject: float | None = None,
+    review_share: float | None = None,
+    on_image: OnImage = _silent,
+) -> Calibration:
+    """A new threshold for a saved model from other good images; the model is replaced.
+
+    Args:
+        data: A folder of good images; with `good/` and `test/` inside only `good/` is used.
+        model: The model folder; see `default_model_path`.
+        false_reject: Share of good parts rejected, at most; the model's own by default.
+        review_share: Share of good parts that may go to review; the model's own by default.
+        on_image: Told (path, index, total) after each image.
+
+    Raises:
+        CalibrationError: Images that trained the model are among them, or all scores are unusable.
+    """
+    path = default_model_path(model)
+    bundle = load_bundle(path)
+    scorer = scorer_of(bundle)
+    images = scan_dataset(data).good or tuple(find_images([data]))
+    _refuse_training_images(bundle, images)
+    config = bundle.config.calibration
+    if scorer.calibration is None:
+        raise CalibrationError(f"{path} was saved without map statistics; fit the model again.")
+    scores = good_scores(scorer, dict(scorer.calibration.statistics), images, on_image)
+    calibration = recalibrated(
+        scorer.calibration,
+        scores,
+        config.false_reject if false_reject is None else false_reject,
+        config.review_share if review_share is None else review_share,
+    )
+    save_bundle(path, with_calibration(bundle, calibration, source=str(data)))
+    return calibration
+
+
+def with_calibration(bundle: Bundle, calibration: Calibration, *, source: str) -> Bundle:
+    """The bundle with another calibration, and where it came from."""
+    metadata = dict(bundle.metadata) | {"calibrated_on": HELD_OUT, "calibration_source": source}
+    return replace(
+        bundle,
+        calibration=calibration.to_json_dict(),
+        calibration_arrays=calibration.to_arrays(),
+        metadata=metadata,
+    )
+
+
+def _refuse_training_images(bundle: Bundle, images: Sequence[Path]) -> None:
+    known = set(bundle.metadata.get("data", {}).get("train_hashes", []))
+    known |= set(bundle.metadata.get("data", {}).get("early_stop_hashes", []))
+    repeated = [path for path in images if file_digest(path) in known]
+    if repeated:
+        raise CalibrationError(
+            f"{len(repeated)} of {len(images)} images, first {repeated[0]}, trained this model; a threshold "
+            f"from them promises too much. Calibrate with {GOOD} images that it has not seen."
+        )

@@ -1,0 +1,192 @@
+"""How good a model is on a labelled test set."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.bundle import default_model_path, load_bundle
+from anogan.errors import DataError, StorageError
+from anogan.images.decode import read_image
+from anogan.images.folders import GOOD, Sample, read_mask, scan_dataset
+from anogan.inspection import Inspection
+from anogan.metrics import Evaluation, evaluate_scores
+from anogan.recipes.models import scorer_of
+from anogan.recipes.score import ScoredFile, score_files
+from anogan.report.html import write_report
+from anogan.report.plots import roc_curve, score_histogram
+from anogan.scoring import Scorer
+
+
+@dataclass(frozen=True)
+class EvaluationRun:
+    """An evaluation and everything it was made of.
+
+    Attributes:
+        evaluation: The figures.
+        files: One entry per test image; pixels and maps are kept only in reports.
+        ms_per_image: Median scoring time.
+        errors: Files that could not be scored.
+    """
+
+    evaluation: Evaluation
+    inspections: tuple[Inspection, ...]
+    kinds: tuple[str, ...]
+    ms_per_image: float
+    errors: Mapping[Path, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The machine-readable result."""
+        return {
+            **self.evaluation.to_dict(),
+            "ms_per_image": self.ms_per_image,
+            "errors": {str(path): message for path, message in self.errors.items()},
+        }
+
+
+def evaluate(
+    data: Path,
+    model: Path | None = None,
+    *,
+    report: Path | None = None,
+    on_image: Callable[[str, int, int], None] = lambda *_: None,
+) -> EvaluationRun:
+    """Scores a data set's `test/` at the threshold that was calibrated on good images.
+
+    Args:
+        data: A folder with `test/good`, `test/<kind>` and, for pixel figures, `ground_truth/<kind>`.
+        model: The model folder; see `default_model_path`.
+        report: A folder for `index.html` and `evaluation.json`.
+        on_image: Told (path, index, total) after each image.
+
+    Raises:
+        DataError: There is no labelled test set, or none of its images can be scored.
+    """
+    bundle = load_bundle(default_model_path(model))
+    scorer = scorer_of(bundle)
+    samples = scan_dataset(data).test
+    if not samples:
+        raise DataError(
+            f"{data} has no test images; expected test/good/ and test/<defect kind>/. To score unlabelled "
+            "images use `anogan score`."
+        )
+    run = _evaluate(scorer, samples, on_image)
+    if report is not None:
+        _write_report(report, data, scorer, bundle.metadata, samples, run)
+    return run
+
+
+def _evaluate(
+    scorer: Scorer, samples: tuple[Sample, ...], on_image: Callable[[str, int, int], None]
+) -> EvaluationRun:
+    scored: list[ScoredFile] = []
+    masks: list[NDArray[np.bool_] | None] = []
+    kinds: list[str] = []
+    errors: dict[Path, str] = {}
+    files = score_files(scorer, [sample.path for sample in samples])
+    for index, (sample, file) in enumerate(zip(samples, files, strict=True)):
+        on_image(str(sample.path), index + 1, len(samples))
+        if file.inspection is None:
+            errors[sample.path] = file.error or ""
+            continue
+        shape = file.inspection.anomaly_map.shape
+        masks.append(
+            None if sample.mask_path is None else read_mask(sample.mask_path, (shape[0], shape[1]))
+        )
+        kinds.append(sample.kind)
+        scored.append(file)
+    if not scored:
+        raise DataError(f"None of the {len(samples)} test images could be scored: {next(iter(errors.values()))}")
+    inspections = tuple(file.inspection for file in scored if file.inspection is not None)
+    evaluation = evaluate_scores(
+        kinds,
+        [inspection.score for inspection in inspections],
+        scorer.threshold,
+        masks=masks,
+        maps=[inspection.anomaly_map for inspection in inspections],
+        seed=scorer.config.seed,
+    )
+    ms = float(np.median([inspection.ms for inspection in inspections]))
+    return EvaluationRun(evaluation, inspections, tuple(kinds), ms, errors)
+
+
+def _write_report(
+    folder: Path,
+    data: Path,
+    scorer: Scorer,
+    metadata: Mapping[str, Any],
+    samples: tuple[Sample, ...],
+    run: EvaluationRun,
+) -> None:
+    mask_paths = {sample.path: sample.mask_path for sample in samples}
+    images = scorer.config.images
+
+    def pixels(inspection: Inspection) -> NDArray[Any]:
+        assert inspection.path is not None
+        return read_image(inspection.path, channels=images.channels, bit_depth=images.bit_depth)
+
+    def mask(inspection: Inspection) -> NDArray[np.bool_] | None:
+        path = mask_paths.get(inspection.path) if inspection.path is not None else None
+        height, width = inspection.anomaly_map.shape
+        return None if path is None else read_mask(path, (height, width))
+
+    write_report(
+        folder / "index.html",
+        title=f"anogan: {data.name}",
+        inspections=run.inspections,
+        images=pixels,
+        calibrated_on=str(metadata.get("calibrated_on", "unknown")),
+        evaluation=run.evaluation.to_dict(),
+        calibration=calibration_summary(scorer),
+        errors=dict(run.errors),
+        figures=_figures(scorer, run),
+        config=scorer.config.model_dump(mode="json", by_alias=True),
+        masks=mask,
+    )
+    _write_json(folder / "evaluation.json", run.to_dict())
+
+
+def calibration_summary(scorer: Scorer) -> dict[str, Any]:
+    """Threshold and promise in the terms of the report."""
+    calibration = scorer.calibration
+    assert calibration is not None
+    estimate = calibration.estimate
+    return {
+        "threshold": scorer.threshold,
+        "review_threshold": scorer.review_threshold,
+        "false_reject": estimate.false_reject,
+        "interval": estimate.interval,
+        "n_good": estimate.n_good,
+        "warning": estimate.warning(),
+    }
+
+
+def _figures(scorer: Scorer, run: EvaluationRun) -> dict[str, bytes]:
+    scores = np.array([inspection.score for inspection in run.inspections])
+    defect = np.array([kind != GOOD for kind in run.kinds])
+    figures = {
+        "Scores of good and defective parts": score_histogram(
+            scores[~defect], scores[defect], scorer.threshold, scorer.review_threshold
+        )
+    }
+    if defect.any() and not defect.all():
+        figures["ROC curve"] = roc_curve(scores[~defect], scores[defect], scorer.threshold)
+    return figures
+
+
+def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"{path} could not be written ({error.strerror}).") from error

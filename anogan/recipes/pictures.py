@@ -1,0 +1,69 @@
+"""The pictures that a fitted model keeps: curves, generated tiles, reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from anogan.gan.loop import History
+from anogan.gan.networks import sample_prior
+from anogan.images.resize import from_network, resize
+from anogan.recipes.score import gather_evidence
+from anogan.report.plots import image_grid, training_curves
+from anogan.scoring import Scorer
+
+GRID_TILES, GRID_IMAGES = 32, 4
+
+
+def fit_pictures(
+    scorer: Scorer, held_out: Sequence[Path], histories: Mapping[str, History]
+) -> dict[str, bytes]:
+    """File name -> PNG of everything a person should look at after training."""
+    curves = {
+        f"{stage}: {name}": points
+        for stage, history in histories.items()
+        for name, points in history.points.items()
+    }
+    return {
+        "training_curves.png": training_curves(curves),
+        "samples.png": image_grid(_generated(scorer), columns=8),
+        "reconstructions.png": _reconstructions(scorer, held_out[:GRID_IMAGES]),
+    }
+
+
+def _generated(scorer: Scorer) -> NDArray[np.uint8]:
+    """G(z) for z from the prior, (N, t, t, C)."""
+    generator = scorer.model.networks.generator
+    device = next(generator.parameters()).device
+    z = sample_prior(GRID_TILES, scorer.config, torch.Generator().manual_seed(0), device)
+    with torch.inference_mode():
+        tiles = generator(z).cpu().numpy()
+    return np.stack([from_network(tile, 8) for tile in tiles]).astype(np.uint8)
+
+
+def _reconstructions(scorer: Scorer, paths: Sequence[Path]) -> bytes:
+    """Held-out good images over what the search makes of them."""
+    size = scorer.model.image_size
+    pairs = []
+    for _, image, evidence in gather_evidence(scorer, paths):
+        if isinstance(evidence, str):
+            continue
+        again = from_network(evidence.reconstruction, 8)
+        pairs.append((_to_bytes(image, again.shape[:2]), again))
+    if size is None:
+        # Images of several sizes do not fit one grid; the smallest common corner does.
+        height = min(again.shape[0] for _, again in pairs)
+        width = min(again.shape[1] for _, again in pairs)
+        pairs = [(a[:height, :width], b[:height, :width]) for a, b in pairs]
+    stacked = np.stack([a for a, _ in pairs] + [b for _, b in pairs]).astype(np.uint8)
+    captions = ["held-out good image"] * len(pairs) + ["reconstruction G(z)"] * len(pairs)
+    return image_grid(stacked, columns=len(pairs), captions=captions)
+
+
+def _to_bytes(image: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.uint8]:
+    top = np.iinfo(image.dtype).max
+    return np.asarray(np.rint(resize(image, size) * (255 / top)).clip(0, 255), dtype=np.uint8)

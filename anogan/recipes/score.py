@@ -1,0 +1,81 @@
+"""Scoring many files: a bad one is reported and the rest goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from anogan.errors import ImageError, ShapeError
+from anogan.images.decode import read_image
+from anogan.inspection import Inspection
+from anogan.scoring import Evidence, Scorer
+
+READ_AHEAD = 16  # Images held at once; enough to fill a chunk of tiles with small ones.
+
+
+@dataclass(frozen=True)
+class ScoredFile:
+    """One file's inspection and pixels, or why there is none."""
+
+    path: Path
+    inspection: Inspection | None = None
+    image: NDArray[Any] | None = None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """The machine-readable line for this file."""
+        if self.inspection is None:
+            return {"path": str(self.path), "error": self.error}
+        return self.inspection.to_dict()
+
+
+def score_files(scorer: Scorer, paths: Sequence[Path]) -> Iterator[ScoredFile]:
+    """Scores files in order, a few at a time, yielding each as soon as it is known."""
+    for path, image, evidence in gather_evidence(scorer, paths):
+        if isinstance(evidence, str):
+            yield ScoredFile(path, error=evidence)
+        else:
+            yield ScoredFile(path, replace(scorer.judge(evidence, image), path=path), image)
+
+
+def gather_evidence(
+    scorer: Scorer, paths: Sequence[Path]
+) -> Iterator[tuple[Path, NDArray[Any], Evidence | str]]:
+    """(path, pixels, evidence or error sentence) per file, in order."""
+    for start in range(0, len(paths), READ_AHEAD):
+        group = [(path, _read(scorer, path)) for path in paths[start : start + READ_AHEAD]]
+        usable = [image for _, image in group if not isinstance(image, str)]
+        found = iter(_evidence_each(scorer, usable))
+        for path, image in group:
+            if isinstance(image, str):
+                yield path, None, image  # type: ignore[misc]
+            else:
+                evidence = next(found)
+                yield path, image, f"{path}: {evidence}" if isinstance(evidence, str) else evidence
+
+
+def _read(scorer: Scorer, path: Path) -> NDArray[Any] | str:
+    images = scorer.config.images
+    try:
+        return read_image(path, channels=images.channels, bit_depth=images.bit_depth)
+    except ImageError as error:
+        return str(error)
+
+
+def _evidence_each(scorer: Scorer, images: Sequence[NDArray[Any]]) -> list[Evidence | str]:
+    try:
+        return list(scorer.evidence(images))
+    except (ImageError, ShapeError):
+        # One of them has a wrong size; find out which without failing the others.
+        return [_evidence_or_error(scorer, image) for image in images]
+
+
+def _evidence_or_error(scorer: Scorer, image: NDArray[Any]) -> Evidence | str:
+    try:
+        return scorer.evidence([image])[0]
+    except (ImageError, ShapeError) as error:
+        return str(error)

@@ -1,0 +1,110 @@
+"""Training of the residual head on synthetic defects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn, optim
+from torch.nn import functional as F
+
+from anogan.config import Config
+from anogan.gan.device import autocast, training_precision
+from anogan.gan.tiles import TileSource
+from anogan.scoring.maps import build_head, head_input
+from anogan.scoring.inverter import Inverter
+
+DICE_SMOOTHING = 1.0
+
+
+class HeadStage:
+    """Teaches the head to mark synthetic defects, given what the frozen AnoGAN makes of the image.
+
+    The head sees only [x, G(z), |x - G(z)|, feature residual] of the very search that scoring runs. No real
+    defect is used (DRAEM, Zavrtanik et al. 2021, arXiv:2108.07610, section 3.2).
+    """
+
+    name = "head"
+
+    def __init__(
+        self,
+        config: Config,
+        source: TileSource,
+        held_out: TileSource,
+        inverter: Inverter,
+        device: torch.device,
+    ) -> None:
+        """Builds the head from `config.seed`."""
+        torch.manual_seed(config.seed + 1)
+        self.config, self.total_steps = config, config.head.steps
+        self._source, self._held_out, self._inverter, self._device = source, held_out, inverter, device
+        self._precision = training_precision(config.runtime, device)
+        self.head = build_head(config).to(device, memory_format=torch.channels_last)
+        rate = config.head.learning_rate
+        self._optimiser = optim.AdamW(self.head.parameters(), rate, weight_decay=1e-4, foreach=True)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The head alone: everything below it is frozen."""
+        return {"head": self.head}
+
+    def optimisers(self) -> Mapping[str, optim.Optimizer]:
+        """One AdamW."""
+        return {"head": self._optimiser}
+
+    def step(self, step: int) -> dict[str, float]:
+        """One batch of damaged tiles."""
+        self._set_rate(step)
+        x, mask = self._evidence(self._source, step, self.config.head.batch_size)
+        with autocast(self._device, self._precision):
+            logits = self.head(x.contiguous(memory_format=torch.channels_last)).float()
+        loss = segmentation_loss(logits, mask)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimiser.step()
+        return {"head_loss": float(loss.detach())}
+
+    def _set_rate(self, step: int) -> None:
+        # One cycle down to 0: the last steps average the noise of the drawn defects away.
+        warm, share = min(1.0, (step + 1) / 50), step / max(1, self.total_steps)
+        base = self._optimiser.param_groups[0].setdefault("base_lr", self.config.head.learning_rate)
+        self._optimiser.param_groups[0]["lr"] = base * warm * (1 - share)
+
+    def _evidence(self, source: TileSource, step: int, n: int) -> tuple[Tensor, Tensor]:
+        batch = source.damaged_batch(step, n)
+        x = batch.damaged.to(self._device)
+        reconstruction = self._inverter.search(x).reconstruction
+        with torch.no_grad():
+            discrimination = self._inverter.discrimination(x, reconstruction)
+        return head_input(x, reconstruction, discrimination), batch.mask.to(self._device)
+
+    @torch.no_grad()
+    def look(self, step: int) -> dict[str, float]:
+        """Loss and pixel AUROC on damaged held-out tiles."""
+        from sklearn.metrics import roc_auc_score
+
+        x, mask = self._evidence(self._held_out, 0, 32)
+        self.head.eval()
+        logits = self.head(x).float()
+        self.head.train()
+        auroc = roc_auc_score(mask.flatten().cpu().numpy() > 0.5, logits.flatten().cpu().numpy())
+        return {
+            "head_held_out_loss": float(segmentation_loss(logits, mask)),
+            "head_held_out_pixel_auroc": float(auroc),
+        }
+
+    def finish(self) -> nn.Sequential:
+        """The trained head, frozen, in eval mode."""
+        self.head.eval().requires_grad_(False)
+        return self.head
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross entropy plus dice loss (Milletari et al. 2016, arXiv:1606.04797), over the batch.
+
+    Dice keeps small defects from drowning among good pixels; cross entropy keeps logits calibrated on
+    tiles that have none.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, mask, pos_weight=torch.tensor(5.0, device=mask.device))
+    probability = logits.sigmoid()
+    overlap = 2 * (probability * mask).sum() + DICE_SMOOTHING
+    return entropy + 1 - overlap / (probability.sum() + mask.sum() + DICE_SMOOTHING)

@@ -1,0 +1,44 @@
+"""Image -> G(z*): encoder, starting codes and latent search behind one call."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from anogan.config import Config
+from anogan.gan.networks import Networks, check_images, feature_stack, sample_prior
+from anogan.scoring.maps import discrimination_map
+from anogan.scoring.search import Objective, SearchResult, latent_search
+
+
+class Inverter:
+    """Finds z for tiles with frozen networks; the same tile always gives the same z."""
+
+    def __init__(self, config: Config, networks: Networks, feature_scales: Tensor) -> None:
+        """Freezes `networks`; `feature_scales` is (L,), see `measure_feature_scales`."""
+        self.config = config
+        self.networks = networks.eval_frozen()
+        device = next(networks.generator.parameters()).device
+        stages = feature_stack(networks.discriminator)
+        self.objective = Objective(networks.generator, stages, feature_scales.to(device))
+        # Fixed once per model: a score must not depend on how many were asked before it.
+        bank = torch.Generator().manual_seed(config.seed)
+        self.fixed_starts = sample_prior(config.search.restarts, config, bank, device)
+
+    def starts(self, x: Tensor) -> Tensor:
+        """(R, N, d, g, g): E(x) first if there is an encoder, then the fixed codes."""
+        fixed = self.fixed_starts[:, None].expand(-1, x.shape[0], -1, -1, -1)
+        if self.networks.encoder is None:
+            return fixed
+        with torch.no_grad():
+            encoded = self.networks.encoder(x)[None]
+        return torch.cat([encoded, fixed[1:]])
+
+    def search(self, x: Tensor, steps: int | None = None) -> SearchResult:
+        """The best code of each tile; x is (N, C, t, t) in [-1, 1]."""
+        check_images(x, self.config.images.channels, self.config.tiles.size)
+        return latent_search(x, self.starts(x), self.objective, self.config.search, steps)
+
+    def discrimination(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """The discrimination map of a reconstruction, (N, 1, t, t)."""
+        return discrimination_map(x, reconstruction, self.objective)

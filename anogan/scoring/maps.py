@@ -1,0 +1,75 @@
+"""Per-pixel evidence from a finished search: residual, discrimination and the learned head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anogan.config import Config
+from anogan.gan.networks import features
+from anogan.scoring.search import Objective
+
+
+def residual_map(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """|x - G(z)| averaged over channels, (N, 1, t, t), in [0, 2]."""
+    return (x - reconstruction).abs().mean(dim=1, keepdim=True)
+
+
+def discrimination_map(x: Tensor, reconstruction: Tensor, objective: Objective) -> Tensor:
+    """Feature difference per pixel, (N, 1, t, t): D's hidden layers, each over its scale, averaged.
+
+    Coarse layers are enlarged by repetition, which the ONNX graph reproduces exactly.
+    """
+    wanted, got = features(objective.stages, x), features(objective.stages, reconstruction)
+    layers = [
+        F.interpolate((a - b).abs().mean(dim=1, keepdim=True) / scale, size=x.shape[-2:], mode="nearest")
+        for a, b, scale in zip(wanted, got, objective.feature_scales, strict=True)
+    ]
+    return torch.stack(layers).mean(dim=0)
+
+
+def head_input(x: Tensor, reconstruction: Tensor, discrimination: Tensor) -> Tensor:
+    """[x, G(z), |x - G(z)|, discrimination map], (N, 3C + 1, t, t)."""
+    return torch.cat([x, reconstruction, (x - reconstruction).abs(), discrimination], dim=1)
+
+
+def build_head(config: Config) -> nn.Sequential:
+    """The residual head: head_input -> defect logit per pixel, (N, 1, t, t).
+
+    Half-resolution features with growing dilation see about 60 pixels around each one: whether a bump
+    belongs to the design shows in how its surroundings go on.
+    """
+    width, channels = config.head.width, 3 * config.images.channels + 1
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.LeakyReLU(0.1),
+    ]
+    for index, dilation in enumerate((1, 1, 2, 4, 8, 1)):
+        layers += [
+            nn.Conv2d(
+                width if index == 0 else 2 * width,
+                2 * width,
+                3,
+                padding=dilation,
+                dilation=dilation,
+                bias=False,
+            ),
+            nn.BatchNorm2d(2 * width),
+            nn.LeakyReLU(0.1),
+        ]
+    layers += [
+        nn.ConvTranspose2d(2 * width, width // 2, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width // 2),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(width // 2, 1, 3, padding=1),
+    ]
+    return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def measure_feature_scales(stages: nn.ModuleList, tiles: list[Tensor]) -> Tensor:
+    """(L,) mean |f_l(x)| over good tiles."""
+    sums = torch.stack([torch.stack([a.abs().mean() for a in features(stages, x)]) for x in tiles])
+    return sums.mean(dim=0).clamp_min(1e-6)

@@ -1,0 +1,95 @@
+"""The trained parts together, and their exchange with plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from anogan.config import Config
+from anogan.errors import BundleError
+from anogan.gan.networks import Networks, build_networks
+from anogan.scoring.maps import build_head
+
+_SCALES = "feature_scales"
+_COUNTER = "num_batches_tracked"  # A counter of training, without meaning for a frozen network.
+Arrays = Mapping[str, Mapping[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that was learned.
+
+    Attributes:
+        config: The settings it was trained with.
+        networks: Generator, discriminator and, if any, encoder; frozen.
+        feature_scales: (L,) mean activation per hidden layer of D on good tiles.
+        head: The residual head, or None.
+        image_size: (height, width) that images have when they are tiled; None when each keeps its own.
+    """
+
+    config: Config
+    networks: Networks
+    feature_scales: Tensor
+    head: nn.Sequential | None
+    image_size: tuple[int, int] | None
+
+    def to_arrays(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Network name -> tensor name -> float32 array."""
+        modules: dict[str, nn.Module] = dict(self.networks.modules())
+        if self.head is not None:
+            modules["head"] = self.head
+        arrays = {
+            name: {
+                key: value.detach().float().cpu().contiguous().numpy()
+                for key, value in module.state_dict().items()
+                if not key.endswith(_COUNTER)
+            }
+            for name, module in modules.items()
+        }
+        arrays["discriminator"][_SCALES] = self.feature_scales.cpu().numpy()
+        return arrays
+
+    @classmethod
+    def from_arrays(
+        cls, config: Config, arrays: Arrays, image_size: tuple[int, int] | None, device: torch.device
+    ) -> Model:
+        """The model that `to_arrays` came from, frozen, on `device`.
+
+        Raises:
+            BundleError: Weights are missing or of another shape than the config says.
+        """
+        networks = build_networks(config)
+        if "encoder" not in arrays:
+            networks.encoder = None
+        modules: dict[str, nn.Module] = dict(networks.modules())
+        head = build_head(config) if "head" in arrays else None
+        if head is not None:
+            modules["head"] = head
+        for name, module in modules.items():
+            _load(name, module, arrays)
+            # Images stay in one memory layout through all networks: a score must not depend on it.
+            module.eval().requires_grad_(False).to(device)
+        scales = torch.from_numpy(np.array(arrays["discriminator"][_SCALES])).to(device)
+        return cls(config, networks, scales, head, image_size)
+
+
+def _load(name: str, module: nn.Module, arrays: Arrays) -> None:
+    try:
+        state = {
+            key: torch.from_numpy(np.array(value)) for key, value in arrays[name].items() if key != _SCALES
+        }
+        missing = module.load_state_dict(state, strict=False)
+    except (KeyError, RuntimeError) as error:
+        raise BundleError(f"The weights of the {name} do not fit its config; fit the model again.") from error
+    lost = [key for key in missing.missing_keys if not key.endswith(_COUNTER)]
+    if lost or missing.unexpected_keys:
+        raise BundleError(
+            f"The weights of the {name} do not fit its config (first: "
+            f"{(lost + missing.unexpected_keys)[0]}); fit the model again."
+        )

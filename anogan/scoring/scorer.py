@@ -1,0 +1,240 @@
+"""From raw pixels to an `Inspection`, in PyTorch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anogan.calibration import Calibration, combine, pool, smooth
+from anogan.config import ScoreConfig
+from anogan.errors import CalibrationError, ImageError
+from anogan.images.resize import from_network, resize, to_network
+from anogan.images.tiling import TileGrid
+from anogan.inspection import Inspection, decide
+from anogan.scoring.inverter import Inverter
+from anogan.scoring.maps import head_input, residual_map
+from anogan.scoring.model import Model
+from anogan.scoring.search import residual_score
+
+CHUNK_PIXELS = 2**19  # Tiles searched at once: half a million pixels keep memory under about 1 GiB.
+FloatMap = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the search found about one image, before calibration.
+
+    Attributes:
+        parts: Kind of evidence -> smoothed map (h, w) float32 at network resolution.
+        reconstruction: (C, h, w) float32 in [-1, 1], G(z*) stitched.
+        residual_score: R(x) of the worst tile.
+        discrimination_score: D(x) of the worst tile.
+        anomaly_score: A(x) of the worst tile.
+        steps_used: Of the slowest tile.
+        input_size: (H, W) of the image that came in.
+        ms: Its share of the wall time, milliseconds.
+    """
+
+    parts: Mapping[str, FloatMap]
+    reconstruction: FloatMap
+    residual_score: float
+    discrimination_score: float
+    anomaly_score: float
+    steps_used: int
+    input_size: tuple[int, int]
+    ms: float
+
+
+class Scorer:
+    """Scores images with a frozen model; an image's score never depends on other images."""
+
+    def __init__(
+        self,
+        model: Model,
+        calibration: Calibration | None = None,
+        *,
+        threshold: float | None = None,
+        steps: int | None = None,
+    ) -> None:
+        """Args:
+        model: Trained networks.
+        calibration: Needed to `score`; `evidence` works without.
+        threshold: Overrides the calibrated one.
+        steps: Overrides `search.steps`.
+        """
+        self.model, self.config = model, model.config
+        self.calibration = calibration
+        self._threshold, self._steps = threshold, steps
+        self._inverter = Inverter(model.config, model.networks, model.feature_scales)
+        self._device = next(model.networks.generator.parameters()).device
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are rejected."""
+        return self._calibrated().estimate.threshold if self._threshold is None else self._threshold
+
+    @property
+    def review_threshold(self) -> float:
+        """Scores above it are at least reviewed."""
+        return min(self._calibrated().review_threshold, self.threshold)
+
+    def score(self, images: Sequence[NDArray[np.generic]]) -> list[Inspection]:
+        """One inspection per image, in order.
+
+        Args:
+            images: (H, W, C) uint8 or uint16 each, as `read_image` gives them.
+
+        Raises:
+            CalibrationError: The model has no calibration.
+            ImageError: An image has another size than the model takes.
+        """
+        self._calibrated()
+        return [
+            self.judge(evidence, image) for evidence, image in zip(self.evidence(images), images, strict=True)
+        ]
+
+    def judge(self, evidence: Evidence, image: NDArray[np.generic]) -> Inspection:
+        """Calibrated score, verdict and full-size pictures of one image's evidence."""
+        started = time.perf_counter()
+        anomaly_map = self.anomaly_map(evidence)
+        score = image_score(anomaly_map, self.config.score)
+        size = evidence.input_size
+        reconstruction = evidence.reconstruction
+        if reconstruction.shape[1:] != size:
+            anomaly_map = resize(anomaly_map[..., None], size)[..., 0]
+            reconstruction = resize(reconstruction.transpose(1, 2, 0), size).transpose(2, 0, 1)
+        return Inspection(
+            score=score,
+            threshold=self.threshold,
+            verdict=decide(score, self.threshold, self.review_threshold),
+            residual_score=evidence.residual_score,
+            discrimination_score=evidence.discrimination_score,
+            anomaly_score=evidence.anomaly_score,
+            steps_used=evidence.steps_used,
+            ms=evidence.ms + 1000 * (time.perf_counter() - started),
+            anomaly_map=anomaly_map,
+            reconstruction=from_network(reconstruction, self.config.images.bit_depth).astype(image.dtype),
+        )
+
+    def anomaly_map(self, evidence: Evidence) -> FloatMap:
+        """(h, w) at network resolution, in standard deviations of good parts."""
+        return combine(evidence.parts, self._calibrated().statistics, score_weights(self.config.score))
+
+    def evidence(self, images: Sequence[NDArray[np.generic]]) -> list[Evidence]:
+        """The search's findings per image, uncalibrated.
+
+        Raises:
+            ImageError: An image has another size than the model takes.
+        """
+        found: list[Evidence] = []
+        for group in self._groups(images):
+            started = time.perf_counter()
+            prepared = [self._prepare(image) for image in group]
+            grids = [self._grid(x) for x in prepared]
+            tiles = np.concatenate([grid.cut(x) for grid, x in zip(grids, prepared, strict=True)])
+            results = self._inspect_tiles(torch.from_numpy(tiles))
+            ms = 1000 * (time.perf_counter() - started) / len(group)
+            start = 0
+            for grid, image in zip(grids, group, strict=True):
+                own = {name: values[start : start + grid.n_tiles] for name, values in results.items()}
+                start += grid.n_tiles
+                found.append(self._stitch(own, grid, (image.shape[0], image.shape[1]), ms))
+        return found
+
+    def _calibrated(self) -> Calibration:
+        if self.calibration is None:
+            raise CalibrationError("This model has no threshold yet; run `anogan calibrate --data GOOD_DIR`.")
+        return self.calibration
+
+    def _groups(self, images: Sequence[NDArray[np.generic]]) -> Iterator[list[NDArray[np.generic]]]:
+        """Images that fill one chunk of tiles together; a large image is a group of its own."""
+        group: list[NDArray[np.generic]] = []
+        pixels = 0
+        for image in images:
+            size = self.model.image_size or image.shape[:2]
+            area = int(size[0] * size[1])
+            if group and pixels + area > CHUNK_PIXELS:
+                yield group
+                group, pixels = [], 0
+            group.append(image)
+            pixels += area
+        if group:
+            yield group
+
+    def _prepare(self, image: NDArray[np.generic]) -> FloatMap:
+        """(C, h, w) in [-1, 1] at network resolution."""
+        wanted = self.model.image_size
+        config = self.config.images
+        if wanted is not None and image.shape[:2] != wanted:
+            if config.size is None and config.on_mixed_sizes != "resize":
+                raise ImageError(
+                    f"the image is {image.shape[1]}x{image.shape[0]} pixels; this model expects "
+                    f"{wanted[1]}x{wanted[0]}. Crop it alike, or retrain with images.on_mixed_sizes: resize."
+                )
+            return to_network(resize(image, wanted), config.bit_depth)
+        return to_network(image, config.bit_depth)
+
+    def _grid(self, x: FloatMap) -> TileGrid:
+        return TileGrid((x.shape[1], x.shape[2]), self.config.tiles.size, self.config.tiles.overlap)
+
+    def _inspect_tiles(self, tiles: Tensor) -> dict[str, NDArray[Any]]:
+        """Maps, reconstruction and scores of every tile, chunk by chunk."""
+        per_chunk = max(1, CHUNK_PIXELS // self.config.tiles.size**2)
+        chunks = [self._inspect_chunk(chunk.to(self._device)) for chunk in tiles.split(per_chunk)]
+        return {name: torch.cat([c[name] for c in chunks]).numpy() for name in chunks[0]}
+
+    def _inspect_chunk(self, x: Tensor) -> dict[str, Tensor]:
+        found = self._inverter.search(x, self._steps)
+        with torch.inference_mode():
+            reconstruction = found.reconstruction
+            discrimination = self._inverter.discrimination(x, reconstruction)
+            results = {
+                "reconstruction": reconstruction,
+                "residual": residual_map(x, reconstruction),
+                "discrimination": discrimination,
+                "residual_score": residual_score(x, reconstruction),
+                "discrimination_score": discrimination.flatten(1).mean(dim=1),
+                "steps_used": found.steps_used,
+            }
+            if self.model.head is not None:
+                results["head"] = self.model.head(head_input(x, reconstruction, discrimination))
+        return {name: value.cpu() for name, value in results.items()}
+
+    def _stitch(
+        self, tiles: Mapping[str, NDArray[Any]], grid: TileGrid, input_size: tuple[int, int], ms: float
+    ) -> Evidence:
+        weight = self.config.search.lambda_
+        sigma = self.config.score.smoothing_sigma
+        kinds = [name for name in ("residual", "discrimination", "head") if name in tiles]
+        residual, discrimination = tiles["residual_score"], tiles["discrimination_score"]
+        return Evidence(
+            parts={name: smooth(grid.stitch(tiles[name])[0], sigma) for name in kinds},
+            reconstruction=grid.stitch(tiles["reconstruction"]),
+            residual_score=float(residual.max()),
+            discrimination_score=float(discrimination.max()),
+            anomaly_score=float(((1 - weight) * residual + weight * discrimination).max()),
+            steps_used=int(tiles["steps_used"].max()),
+            input_size=input_size,
+            ms=ms,
+        )
+
+
+def score_weights(config: ScoreConfig) -> dict[str, float]:
+    """Kind of evidence -> its weight in the combined map."""
+    return {
+        "residual": config.residual_weight,
+        "discrimination": config.discrimination_weight,
+        "head": config.head_weight,
+    }
+
+
+def image_score(anomaly_map: FloatMap, config: ScoreConfig) -> float:
+    """The image's score from its calibrated map."""
+    return pool(anomaly_map, config.pooling, config.top_share, config.border)

@@ -1,0 +1,213 @@
+"""The latent search: for each image, the z whose G(z) comes closest (Schlegl et al. 2017, section 2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from anogan.config import SearchConfig
+from anogan.errors import ShapeError
+from anogan.gan.networks import features
+
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPS = 1e-8
+CHARBONNIER_EPS = 1e-2  # In [-1, 1] units: about one grey level of 256 counts as no difference.
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Everything that A(x) is made of; all frozen.
+
+    Attributes:
+        generator: z (N, d, g, g) -> (N, C, t, t) in [-1, 1], in eval mode.
+        stages: D's hidden layers, see `feature_stack`.
+        feature_scales: (L,) mean |f_l| on good tiles, so that each layer counts alike.
+    """
+
+    generator: nn.Module
+    stages: nn.ModuleList
+    feature_scales: Tensor
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best code of each image.
+
+    Attributes:
+        z: (N, d, g, g).
+        reconstruction: (N, C, t, t), G(z).
+        objective: (N,), A(x) plus the prior penalty, what the search minimised.
+        penalty: (N,), the prior penalty alone; never part of a score.
+        steps_used: (N,) int, steps after which the image was finished.
+    """
+
+    z: Tensor
+    reconstruction: Tensor
+    objective: Tensor
+    penalty: Tensor
+    steps_used: Tensor
+
+
+def residual_score(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """Mean absolute pixel difference, one value per image.
+
+    The residual loss of Schlegl et al. 2017 (arXiv:1703.05921, eq. 2), as a mean so that it does
+    not grow with the image.
+
+    Args:
+        x: Images, (N, C, H, W), in [-1, 1].
+        reconstruction: G(z) for the same images, same shape and range.
+
+    Returns:
+        (N,), in [0, 2]; higher is more anomalous.
+
+    Raises:
+        ShapeError: If the shapes differ.
+    """
+    if x.shape != reconstruction.shape:
+        raise ShapeError(f"x is {tuple(x.shape)} but its reconstruction {tuple(reconstruction.shape)}.")
+    return (x - reconstruction).abs().flatten(1).mean(dim=1)
+
+
+def charbonnier_residual(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """Mean of sqrt(d^2 + eps^2), (N,): |d| with a gradient that vanishes smoothly at 0."""
+    squared = (x - reconstruction).square() + CHARBONNIER_EPS**2
+    return squared.sqrt().flatten(1).mean(dim=1)
+
+
+def discrimination_score(wanted: list[Tensor], got: list[Tensor], scales: Tensor) -> Tensor:
+    """Mean absolute difference of D's hidden activations, one value per image.
+
+    The feature-matching discrimination loss of Schlegl et al. 2017 (eq. 4), over all hidden layers,
+    each divided by its mean activation on good tiles.
+
+    Args:
+        wanted: f(x) per layer, (N, C_l, H_l, W_l).
+        got: f(G(z)) per layer.
+        scales: (L,).
+
+    Returns:
+        (N,), at least 0; higher is more anomalous.
+    """
+    layers = [
+        (a - b).abs().flatten(1).mean(dim=1) / scale for a, b, scale in zip(wanted, got, scales, strict=True)
+    ]
+    return torch.stack(layers).mean(dim=0)
+
+
+def search_objective(
+    x: Tensor, wanted: list[Tensor], z: Tensor, objective: Objective, config: SearchConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(1 - lambda) R + lambda D + prior penalty, per image: eq. 5 with the penalty on mean z^2.
+
+    Returns:
+        The objective (N,), the penalty (N,) and G(z) (N, C, t, t).
+    """
+    reconstruction = objective.generator(z)
+    residual = residual_score if config.residual == "l1" else charbonnier_residual
+    value = (1 - config.lambda_) * residual(x, reconstruction)
+    if config.lambda_ > 0:
+        got = features(objective.stages, reconstruction)
+        value = value + config.lambda_ * discrimination_score(wanted, got, objective.feature_scales)
+    penalty = config.prior_weight * z.square().flatten(1).mean(dim=1)
+    return value + penalty, penalty, reconstruction
+
+
+def latent_search(
+    x: Tensor, starts: Tensor, objective: Objective, config: SearchConfig, steps: int | None = None
+) -> SearchResult:
+    """Adam on z only, for all images and restarts at once; each image keeps its best z.
+
+    Losses are summed, never averaged, over the batch, and moments are kept per image, so that an
+    image's result does not depend on its neighbours.
+
+    Args:
+        x: Images, (N, C, t, t), in [-1, 1].
+        starts: Starting codes, (R, N, d, g, g), R restarts.
+        objective: Frozen networks.
+        config: Learning rate, lambda, prior weight, early stop.
+        steps: Overrides `config.steps`.
+
+    Raises:
+        ShapeError: If starts and x do not belong together.
+    """
+    if starts.ndim != 5 or starts.shape[1] != x.shape[0]:
+        raise ShapeError(f"starts is {tuple(starts.shape)}; expected (R, {x.shape[0]}, d, g, g).")
+    restarts, n = starts.shape[:2]
+    repeated = x.repeat(restarts, 1, 1, 1)
+    with torch.no_grad():
+        wanted = features(objective.stages, repeated) if config.lambda_ > 0 else []
+    state = _Adam(starts.flatten(0, 1).detach().clone(), config)
+    steps = config.steps if steps is None else steps
+    with torch.enable_grad():
+        for step in range(steps):
+            z = state.z.detach().requires_grad_(True)
+            value, penalty, reconstruction = search_objective(repeated, wanted, z, objective, config)
+            (gradient,) = torch.autograd.grad(value.sum(), z)
+            state.keep_best(step, value, penalty, reconstruction)
+            if not bool(state.active.any()):
+                break
+            state.descend(step, gradient)
+    if bool(state.active.any()):
+        with torch.no_grad():
+            value, penalty, reconstruction = search_objective(repeated, wanted, state.z, objective, config)
+            state.keep_best(steps, value, penalty, reconstruction)
+    return state.best_of_restarts(restarts, n)
+
+
+class _Adam:
+    """Adam's moments, the best code so far and the early stop, all per image."""
+
+    def __init__(self, z: Tensor, config: SearchConfig) -> None:
+        self.z, self._config = z, config
+        self._m, self._v = torch.zeros_like(z), torch.zeros_like(z)
+        self.active = torch.ones(z.shape[0], dtype=torch.bool, device=z.device)
+        self._best: dict[str, Tensor] = {}
+        self._reference = torch.full((z.shape[0],), torch.inf, device=z.device)
+        self._since = torch.zeros(z.shape[0], dtype=torch.long, device=z.device)
+
+    def keep_best(self, step: int, value: Tensor, penalty: Tensor, reconstruction: Tensor) -> None:
+        now = {
+            "z": self.z,
+            "reconstruction": reconstruction.detach(),
+            "objective": value.detach(),
+            "penalty": penalty.detach(),
+        }
+        if not self._best:
+            self._best = {name: tensor.clone() for name, tensor in now.items()}
+            self._steps_used = torch.zeros_like(self._since)
+        else:
+            better = self.active & (now["objective"] < self._best["objective"])
+            for name, tensor in now.items():
+                mask = better.view(-1, *[1] * (tensor.ndim - 1))
+                self._best[name] = torch.where(mask, tensor, self._best[name])
+            self._steps_used = torch.where(self.active, step, self._steps_used)
+        self._stop_the_settled()
+
+    def _stop_the_settled(self) -> None:
+        config = self._config
+        if config.tolerance == 0:
+            return
+        # Against the value `patience` steps ago, not the last one: Adam's objective is not monotone.
+        fell = self._best["objective"] < self._reference * (1 - config.tolerance)
+        self._reference = torch.where(fell, self._best["objective"], self._reference)
+        self._since = torch.where(fell, 0, self._since + 1)
+        self.active = self.active & (self._since < config.patience)
+
+    def descend(self, step: int, gradient: Tensor) -> None:
+        beta1, beta2 = ADAM_BETAS
+        self._m = beta1 * self._m + (1 - beta1) * gradient
+        self._v = beta2 * self._v + (1 - beta2) * gradient.square()
+        correction1, correction2 = 1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1)
+        # eps is folded with the bias correction, as the ONNX graph writes it.
+        rate = self._config.learning_rate * correction2**0.5 / correction1
+        moved = self.z - rate * self._m / (self._v.sqrt() + ADAM_EPS * correction2**0.5)
+        self.z = torch.where(self.active.view(-1, 1, 1, 1), moved, self.z)
+
+    def best_of_restarts(self, restarts: int, n: int) -> SearchResult:
+        choice = self._best["objective"].view(restarts, n).argmin(dim=0)
+        rows = choice * n + torch.arange(n, device=choice.device)
+        chosen = {name: tensor[rows] for name, tensor in self._best.items()}
+        return SearchResult(steps_used=self._steps_used[rows], **chosen)
