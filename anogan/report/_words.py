@@ -1,0 +1,104 @@
+"""Numbers and promises as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+MISSING = "–"
+
+TILES = (
+    ("image_auroc", "Image AUROC"),
+    ("image_aupr", "Image AUPR"),
+    ("image_f1", "Image F1"),
+    ("accuracy", "Accuracy"),
+    ("false_reject_rate", "Good parts rejected"),
+    ("false_accept_rate", "Defects not rejected"),
+    ("pixel_auroc", "Pixel AUROC"),
+    ("aupro", "AUPRO"),
+)
+_SHARES = {"accuracy", "false_reject_rate", "false_accept_rate", "detection_rate"}
+
+
+def percent(share: float) -> str:
+    """0.005 -> `0.5 %`: one decimal from 1 % on, two digits that count below."""
+    value = 100 * share
+    if value == 0 or value >= 1:
+        return f"{value:.1f}".removesuffix(".0") + " %"
+    return "below 0.001 %" if value < 0.001 else f"{value:.2g} %"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number, or a dash for what is missing or not finite."""
+    if value is None or not isfinite(value):
+        return MISSING
+    return f"{value:.{digits}f}"
+
+
+def metric(name: str, value: Any) -> str:
+    """A measure of the evaluation: a rate in percent, an area with three decimals."""
+    if value is None or not isfinite(value):
+        return MISSING
+    return percent(value) if name in _SHARES else number(value)
+
+
+def interval(name: str, bounds: Sequence[float] | None) -> str:
+    """`95 %: 0.951 to 0.987`, or nothing when there is no interval."""
+    if bounds is None or any(bound is None for bound in bounds):
+        return ""
+    low, high = bounds
+    return f"95 %: {metric(name, low)} to {metric(name, high)}"
+
+
+def promise(calibration: Mapping[str, Any]) -> list[str]:
+    """The threshold and what it promises, sentence by sentence.
+
+    Args:
+        calibration: `threshold` and, each optional: `review_threshold`, `false_reject` (the promised
+            rate, 0 to 1), `interval` (95 %, low and high), `n_good`, `warning`.
+    """
+    threshold = calibration["threshold"]
+    sentences = [f"Parts with a score above {threshold:.3g} are rejected."]
+    review = calibration.get("review_threshold")
+    if review is not None and review < threshold:
+        sentences.append(f"Scores above {review:.3g}, up to {threshold:.3g}, go to a person for review.")
+    n_good = calibration.get("n_good")
+    if n_good is not None:
+        sentences.append(
+            f"The threshold was set on {n_good} held-out good images, which were never trained on; "
+            "no test image and no defect had a part in it."
+        )
+    rate = calibration.get("false_reject")
+    if rate is not None:
+        sentences.append(
+            f"Promise: at most {percent(rate)} of good parts are rejected, on average, as long as the line "
+            "keeps making parts and pictures like those."
+        )
+    bounds = calibration.get("interval")
+    if bounds is not None:
+        low, high = bounds
+        sentences.append(
+            f"With this many images, the true rate lies between {percent(low)} and {percent(high)} "
+            "with 95 % confidence."
+        )
+    return sentences
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """`search.steps` -> `20`: every setting with its dotted name, as in the config file."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _plain(value)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value) or "none"
+    return str(value)

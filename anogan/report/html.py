@@ -1,0 +1,269 @@
+"""The report: one HTML file that can be mailed, opened without a network, and kept as a record."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from math import inf, isfinite
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan import __version__
+from anogan.errors import AnoganError, DataError, StorageError
+from anogan.inspection import Inspection, Verdict
+from anogan.report import _words
+from anogan.report.overlay import Picture, panel_pictures
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+CALIBRATED_ON_GOOD = "held-out good images"
+
+Images = Callable[[Inspection], NDArray[np.generic]]
+Masks = Callable[[Inspection], NDArray[np.bool_] | None]
+
+_PICTURE_HEIGHT, _PICTURE_WIDTH = 320, 420  # Pixels; three fit a wide screen side by side.
+_JPEG_QUALITY = 88
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """One image in the report, ready to print."""
+
+    name: str
+    folder: str
+    inspection: Inspection
+    distance: float
+    pictures: tuple[tuple[str, str], ...]
+    problem: str
+    has_mask: bool
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    inspections: Sequence[Inspection],
+    images: Images,
+    calibrated_on: str,
+    evaluation: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    errors: Mapping[Any, str] | None = None,
+    figures: Mapping[str, bytes] | None = None,
+    config: Mapping[str, Any] | None = None,
+    masks: Masks | None = None,
+    max_images: int = 200,
+) -> Path:
+    """Writes a self-contained HTML page: summary, promise, figures, images with heatmaps, settings.
+
+    Pictures are read one at a time while the file is written, so memory does not grow with their
+    number. An image that can no longer be read is shown with the reason and the rest goes on.
+
+    Args:
+        path: The HTML file; missing folders are made, an existing file is replaced only at the end.
+        title: Heading, such as the product's name.
+        inspections: In any order; the page lists the highest score first.
+        images: Gives the (H, W, C) pixels of an inspection, uint8 or uint16; may raise `AnoganError`.
+        calibrated_on: What the threshold was set on; must be `held-out good images`.
+        evaluation: `image_auroc`, ..., `per_kind`, `intervals`, as `Evaluation.to_dict()` gives them.
+        calibration: The fields of a threshold estimate: `threshold` and, each optional,
+            `review_threshold`, `false_reject` (promised rate), `interval` (95 %), `n_good`, `warning`.
+        errors: Path -> why that file could not be scored.
+        figures: Caption -> PNG bytes, shown in this order.
+        config: Settings as a tree of plain values.
+        masks: Gives the (H, W) ground truth of an inspection, or None.
+        max_images: Inspections shown with pictures: the worst, and those nearest to the threshold.
+
+    Returns:
+        `path`.
+
+    Raises:
+        DataError: The threshold was not set on held-out good images.
+        StorageError: The file cannot be written; an earlier report is left as it was.
+    """
+    if calibrated_on != CALIBRATED_ON_GOOD:
+        raise DataError(
+            f"The report {path.name} was refused: its threshold was calibrated on {calibrated_on}, expected "
+            f"{CALIBRATED_ON_GOOD}; calibrate on good images that are neither trained on nor tested."
+        )
+    ranked = sorted(inspections, key=_badness, reverse=True)
+    shown = _most_telling(ranked, max_images)
+    context = {
+        "title": title,
+        "version": __version__,
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "counts": _counts(ranked),
+        "measures": _measures(evaluation),
+        "n_tested": None if evaluation is None else (evaluation.get("n_good"), evaluation.get("n_defect")),
+        "kinds": _kinds(evaluation),
+        "promise": [] if calibration is None else _words.promise(calibration),
+        "warning": None if calibration is None else calibration.get("warning"),
+        "errors": [(str(name), reason) for name, reason in (errors or {}).items()],
+        "figures": [(name, _data_uri("png", png), _is_wide(png)) for name, png in (figures or {}).items()],
+        "settings": list(_words.flat(config or {})),
+        "rows": ranked,
+        "n_shown": len(shown),
+        "cards": (_card(inspection, images, masks) for inspection in shown),
+        "masked": masks is not None,
+    }
+    _write(path, _template().generate(**context, **_assets()))
+    return path
+
+
+def _badness(inspection: Inspection) -> float:
+    return inspection.score if isfinite(inspection.score) else inf
+
+
+def _distance(inspection: Inspection) -> float:
+    return abs(_badness(inspection) - inspection.threshold)
+
+
+def _most_telling(ranked: Sequence[Inspection], n: int) -> list[Inspection]:
+    """Three quarters are the worst, the rest those nearest to the threshold; highest score first."""
+    if len(ranked) <= n:
+        return list(ranked)
+    worst = n - n // 4
+    borderline = sorted(ranked[worst:], key=_distance)[: n - worst]
+    return [*ranked[:worst], *sorted(borderline, key=_badness, reverse=True)]
+
+
+def _counts(inspections: Sequence[Inspection]) -> list[tuple[str, int]]:
+    counter = Counter(inspection.verdict for inspection in inspections)
+    return [(str(verdict), counter[verdict]) for verdict in Verdict]
+
+
+def _measures(evaluation: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    if evaluation is None:
+        return []
+    bounds = evaluation.get("intervals") or {}
+    return [
+        (label, _words.metric(name, evaluation[name]), _words.interval(name, bounds.get(name)))
+        for name, label in _words.TILES
+        if evaluation.get(name) is not None
+    ]
+
+
+def _kinds(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    per_kind = {} if evaluation is None else evaluation.get("per_kind") or {}
+    names = ("image_auroc", "detection_rate", "pixel_auroc")
+    return [
+        {
+            "kind": kind,
+            "n": values.get("n", _words.MISSING),
+            "found": values.get("detection_rate") or 0,
+            **{name: _words.metric(name, values.get(name)) for name in names},
+        }
+        for kind, values in sorted(per_kind.items(), key=lambda item: _ease(item[1]))
+    ]
+
+
+def _ease(values: Mapping[str, Any]) -> list[float]:
+    """Sorts the hardest kinds first: they are what the reader has to know."""
+    found = (values.get(name) for name in ("detection_rate", "image_auroc"))
+    return [inf if share is None else share for share in found]
+
+
+def _card(inspection: Inspection, images: Images, masks: Masks | None) -> _Card:
+    path = PurePath(inspection.path or "image")
+    pictures: tuple[tuple[str, str], ...] = ()
+    problem, mask = "", None
+    try:
+        mask = None if masks is None else masks(inspection)
+        pictures = _pictures(inspection, images(inspection), mask)
+    except (AnoganError, OSError) as error:
+        problem = f"No picture: {error}"
+    return _Card(
+        name=path.name,
+        folder=path.parent.name,
+        inspection=inspection,
+        distance=min(_distance(inspection), 1e30),
+        pictures=pictures,
+        problem=problem,
+        has_mask=mask is not None,
+    )
+
+
+def _pictures(
+    inspection: Inspection, image: NDArray[np.generic], mask: NDArray[np.bool_] | None
+) -> tuple[tuple[str, str], ...]:
+    height, width = image.shape[:2]
+    scale = min(_PICTURE_HEIGHT / height, _PICTURE_WIDTH / width)
+    pictures = panel_pictures(inspection, image, mask, scale=scale)
+    return tuple(zip(("image", "reconstruction", "heatmap"), map(_jpeg, pictures), strict=True))
+
+
+def _jpeg(picture: Picture) -> str:
+    # Full colour resolution: halved, a thin cyan outline turns grey.
+    full = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, full]
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    return _data_uri("jpeg", encoded.tobytes())
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{b64encode(content).decode('ascii')}"
+
+
+def _is_wide(png: bytes) -> bool:
+    """Wide figures get a row of their own; the width stands in the PNG's header."""
+    return int.from_bytes(png[16:20], "big") > 1100
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("anogan.report", "templates"),
+        autoescape=True,  # File names and reasons come from outside.
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _words.number
+    return environment.get_template("report.html.j2")
+
+
+@cache
+def _assets() -> dict[str, str]:
+    """Style and script; the page's own policy lets no other script run than the one of this hash."""
+    folder = files("anogan.report") / "templates"
+    style, script = ((folder / name).read_text("utf-8").strip() for name in ("report.css", "report.js"))
+    digest = b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return {"style": style, "script": script, "script_hash": f"sha256-{digest}"}
+
+
+def _write(path: Path, chunks: Iterator[str]) -> None:
+    """Writes beside `path` and renames, so that no reader ever sees half a report."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # File names that are no valid Unicode are legal on Linux: shown with `?`, not fatal.
+        with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.writelines(chunks)
+        partial.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"The report {path} cannot be written ({reason}); free space or choose a folder you may write to."
+        ) from error
+    finally:
+        _discard(partial)
+
+
+def _discard(partial: Path) -> None:
+    try:
+        partial.unlink(missing_ok=True)
+    except OSError:
+        return  # The first error, if any, is the one to tell.
