@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import time
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -82,6 +84,16 @@ def test_imports_go_down_the_rooms_only(repository: Path) -> None:
 
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
+
+
+def test_every_room_but_the_training_ones_is_forbidden_to_import_torch(repository: Path) -> None:
+    settings = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = {contract["name"]: contract for contract in settings["tool"]["importlinter"]["contracts"]}
+    station = contracts["What a station runs never imports torch"]
+    rooms = {f"anogan.{module.name}" for module in pkgutil.iter_modules([str(repository / "anogan")])}
+    training = {f"anogan.{name}" for name in ("__main__", "cli", "recipes", "export", "scoring", "gan")}
+
+    assert rooms - training == set(station["source_modules"])
 
 
 def test_the_wheel_holds_the_package_its_settings_and_no_more(
