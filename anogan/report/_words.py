@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
+from math import ceil, floor, isfinite, log10
 from typing import Any
 
 MISSING = "–"
@@ -27,6 +27,15 @@ def percent(share: float) -> str:
     if value == 0 or value >= 1:
         return f"{value:.1f}".removesuffix(".0") + " %"
     return "below 0.001 %" if value < 0.001 else f"{value:.2g} %"
+
+
+def at_most(share: float) -> str:
+    """An upper bound in percent: rounded up to three digits, because a promise may not shrink in print."""
+    value = 100 * share
+    if value <= 0:
+        return "0 %"
+    step = 10.0 ** (floor(log10(value)) - 2)
+    return f"{ceil(value / step - 1e-9) * step:.3g} %"
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -59,10 +68,10 @@ def promise(calibration: Mapping[str, Any]) -> list[str]:
             rate, 0 to 1), `interval` (95 %, low and high), `n_good`, `warning`.
     """
     threshold = calibration["threshold"]
-    sentences = [f"Parts with a score above {threshold:.3g} are rejected."]
+    sentences = [f"Parts with a score above {threshold:.4g} are rejected."]
     review = calibration.get("review_threshold")
     if review is not None and review < threshold:
-        sentences.append(f"Scores above {review:.3g}, up to {threshold:.3g}, go to a person for review.")
+        sentences.append(f"Scores above {review:.4g}, up to {threshold:.4g}, go to a person for review.")
     n_good = calibration.get("n_good")
     if n_good is not None:
         sentences.append(
@@ -72,7 +81,7 @@ def promise(calibration: Mapping[str, Any]) -> list[str]:
     rate = calibration.get("false_reject")
     if rate is not None:
         sentences.append(
-            f"Promise: at most {percent(rate)} of good parts are rejected, on average, as long as the line "
+            f"Promise: at most {at_most(rate)} of good parts are rejected, on average, as long as the line "
             "keeps making parts and pictures like those."
         )
     bounds = calibration.get("interval")

@@ -16,7 +16,7 @@ import pytest
 from anogan.errors import DataError, ImageError, StorageError
 from anogan.inspection import Inspection, Verdict, decide
 from anogan.report import html
-from anogan.report._words import flat, percent, promise
+from anogan.report._words import at_most, flat, percent, promise
 from anogan.report.html import CALIBRATED_ON_GOOD, write_report
 
 THRESHOLD, REVIEW = 4.0, 3.0
@@ -313,6 +313,13 @@ def _report_only(path, inspections, images):
 )
 def test_a_percentage_keeps_the_digits_that_count(share, text):
     assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.005, "0.5 %"), (1 / 81, "1.24 %"), (1 / 3, "33.4 %"), (0.1, "10 %"), (0, "0 %")]
+)
+def test_a_promised_rate_is_never_printed_smaller_than_it_is(share, text):
+    assert at_most(share) == text
 
 
 def test_every_verdict_has_its_tile():
