@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from anogan.errors import ConfigError
 
 NetworkSize = Literal[32, 64, 128, 256]
+Norm = Literal["batch", "group", "layer", "none"]
+AlarmPolicy = Literal["warn", "restore", "stop"]
 
 
 class _Section(BaseModel):
@@ -79,6 +81,17 @@ class NetworkConfig(_Section):
         1, ge=1, description="Side of the latent map; 1 is the classic vector of Radford 2015."
     )
     width: int = Field(64, ge=4, description="Channels of the widest-resolution hidden layer.")
+    upsampling: Literal["transpose", "resize"] = Field(
+        "transpose", description="`resize` enlarges, then convolves: no checkerboard (Odena 2016)."
+    )
+    generator_norm: Norm = Field("batch", description="`layer` and `group` cannot be exported.")
+    discriminator_norm: Norm = Field("batch", description="wgan-gp needs another one than `batch`.")
+    attention_at: int = Field(
+        0,
+        ge=0,
+        description="Side of the feature map that gets self-attention (SAGAN), such as 16; 0 is "
+        "off. Cannot be exported.",
+    )
 
 
 class GanConfig(_Section):
@@ -88,6 +101,9 @@ class GanConfig(_Section):
     batch_size: int = Field(64, ge=2, description="Tiles per step.")
     generator_learning_rate: float = Field(2e-4, gt=0)
     discriminator_learning_rate: float = Field(2e-4, gt=0)
+    decay_share: float = Field(
+        0.0, ge=0, le=1, description="Learning rates fall to 0 over this last share of the steps."
+    )
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first decay; 0.5 in Radford 2015.")
     beta2: float = Field(0.999, ge=0, lt=1)
     loss: Literal["minimax", "non-saturating", "lsgan", "wgan", "wgan-gp", "hinge"] = "non-saturating"
@@ -100,6 +116,45 @@ class GanConfig(_Section):
     feature_matching_weight: float = Field(0.0, ge=0, description="Salimans 2016; 0 is off.")
     spectral_norm: bool = Field(False, description="Miyato 2018, on the discriminator.")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Averaged generator; 0 is off.")
+    gradient_penalty_weight: float | None = Field(
+        None, ge=0, description="Gulrajani 2017; null is 10 with wgan-gp and off with other losses."
+    )
+    weight_clip: float = Field(0.01, gt=0, description="Limit of D's weights with loss wgan.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="Real images get the label 1 minus this (one-sided, Salimans 2016)."
+    )
+    instance_noise: float = Field(
+        0.0, ge=0, description="Noise on all that D sees, falling to 0 at the end (Sonderby 2017)."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of D's feature maps dropped in training.")
+    minibatch: Literal["none", "stddev", "discrimination"] = Field(
+        "none", description="Lets D compare the images of a batch (Karras 2018, Salimans 2016)."
+    )
+    mode_seeking_weight: float = Field(0.0, ge=0, description="Mao 2019: far codes, far images; 0 is off.")
+    packing: int = Field(1, ge=1, description="Images that D judges together (PacGAN, Lin 2018).")
+    discriminators: int = Field(1, ge=1, description="Independent Ds; G answers to their mean (GMAN).")
+    unroll_steps: int = Field(
+        0, ge=0, description="G looks so many D steps ahead (Metz 2017); each costs one more D step."
+    )
+    pause_above: float | None = Field(
+        None, gt=0.5, le=1, description="D skips its update while its smoothed accuracy is above this."
+    )
+    diffaugment: tuple[Literal["color", "translation", "cutout", "flip"], ...] = Field(
+        (), description="Augments what D sees (Zhao 2020). D grows blind to a defect that looks like it."
+    )
+    ada_target: float | None = Field(
+        None, gt=0, lt=1, description="Adapts diffaugment's probability (Karras 2020; 0.6); null: always."
+    )
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> GanConfig:
+        if self.label_smoothing > 0 and self.loss not in ("minimax", "non-saturating", "lsgan"):
+            raise ValueError(f"label_smoothing does nothing with loss {self.loss}, which has no labels")
+        if self.ada_target is not None and not self.diffaugment:
+            raise ValueError("ada_target needs diffaugment, such as [color, translation]")
+        if self.packing > self.batch_size // 2:
+            raise ValueError(f"packing {self.packing} must be at most half of batch_size {self.batch_size}")
+        return self
 
 
 class EncoderConfig(_Section):
@@ -153,8 +208,10 @@ class SearchConfig(_Section):
     prior_weight: float = Field(1e-3, ge=0, description="Penalty on mean z^2.")
     residual: Literal["l1", "charbonnier"] = Field("l1", description="Pixel term of the objective.")
     tolerance: float = Field(
-        0.0, ge=0, description="Stop a tile whose best objective fell by less than this share in "
-        "`patience` steps; 0 never stops early."
+        0.0,
+        ge=0,
+        description="Stop a tile whose best objective fell by less than this share in "
+        "`patience` steps; 0 never stops early.",
     )
     patience: int = Field(5, ge=1)
 
@@ -233,6 +290,11 @@ class Config(_Section):
             raise ValueError(
                 f"network.latent_grid {grid} must be 1 or tiles.size {size} divided by a power of two"
             )
+        if self.gan.loss == "wgan-gp" and self.network.discriminator_norm == "batch":
+            # The penalty is per image; batch norm mixes images (Gulrajani 2017, section 4).
+            raise ValueError("gan.loss wgan-gp needs network.discriminator_norm none, layer or group")
+        if self.gan.packing > 1 and self.encoder.mode == "joint":
+            raise ValueError("gan.packing needs encoder.mode none, izi, izi_f or ziz")
         if self.images.size is not None and min(self.images.size) < size:
             raise ValueError(f"images.size {self.images.size} is smaller than tiles.size {size}")
         if self.images.on_mixed_sizes == "keep" and self.calibration.map != "global":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +25,20 @@ class Ema:
     def update(self, network: nn.Module, step: int) -> None:
         """Moves the copy towards `network`; the decay grows from 0 so that the start is forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        ours, theirs = list(self.network.parameters()), list(network.parameters())
+        ours: list[Tensor] = list(self.network.parameters())
+        theirs: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - decay)
         for own, other in zip(self.network.buffers(), network.buffers(), strict=True):
             own.copy_(other)
 
 
 @torch.no_grad()
-def recalibrate_batch_norm(network: nn.Module, batches: list[Callable[[], Tensor]]) -> None:
+def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Sets batch-norm statistics to the plain average over `batches` of inputs.
 
     Args:
         network: Changed in place; left in the mode it came in.
-        batches: Functions that each give one input batch.
+        batches: Input batches.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -47,7 +48,7 @@ def recalibrate_batch_norm(network: nn.Module, batches: list[Callable[[], Tensor
         norm.momentum = None  # A cumulative average.
     network.train()
     for batch in batches:
-        network(batch())
+        network(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.train(was_training)

@@ -42,7 +42,7 @@ class EncoderStage:
         encoder = build_encoder(
             config.tiles.size, config.images.channels, network.latent_dim, network.latent_grid, network.width
         )
-        self.encoder = encoder.to(device, memory_format=torch.channels_last)
+        self.encoder = encoder.to(device).to(memory_format=torch.channels_last)
         self._optimiser = optim.Adam(self.encoder.parameters(), config.encoder.learning_rate, foreach=True)
 
     def modules(self) -> Mapping[str, nn.Module]:
@@ -67,7 +67,8 @@ class EncoderStage:
         z = sample_prior(self.config.gan.batch_size, self.config, draw, self._device)
         with torch.no_grad():
             images = self._networks.generator(z)
-        return (self.encoder(images).float() - z).square().mean()
+        error: Tensor = (self.encoder(images).float() - z).square().mean()
+        return error
 
     def _image_loss(self, step: int) -> Tensor:
         n, encoder = self.config.gan.batch_size, self.config.encoder
@@ -77,7 +78,7 @@ class EncoderStage:
         else:
             target = seen = self._source.batch(step, n).to(self._device)
         again = self._networks.generator(self.encoder(seen))
-        loss = (target - again.float()).square().mean()
+        loss: Tensor = (target - again.float()).square().mean()
         if encoder.mode == "izi_f":
             wanted = features(self._stages, target)[-1].float()
             got = features(self._stages, again)[-1].float()
@@ -94,6 +95,4 @@ class EncoderStage:
 
     def finish(self) -> Networks:
         """The GAN's networks with the trained encoder, frozen, in eval mode."""
-        return Networks(
-            self._networks.generator, self._networks.discriminator, self.encoder
-        ).eval_frozen()
+        return Networks(self._networks.generator, self._networks.discriminator, self.encoder).eval_frozen()

@@ -13,17 +13,21 @@ from torch.nn import functional as F
 from anogan.config import GanConfig
 
 
-def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
+def discriminator_loss(kind: str, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:
     """What D minimises.
+
+    `smoothing` lowers the label of real images to 1 - smoothing and leaves that of fakes alone: smoothing
+    both would ask G for a mixture with its own mistakes (Salimans 2016, arXiv:1606.03498, section 3.4).
 
     minimax and non-saturating: Goodfellow et al. 2014 (arXiv:1406.2661), eq. 1; lsgan: Mao et al. 2017
     (arXiv:1611.04076), eq. 2; hinge: Lim & Ye 2017 (arXiv:1705.02894); wgan, wgan-gp: Arjovsky et al. 2017
     (arXiv:1701.07875), eq. 2.
     """
     if kind in ("minimax", "non-saturating"):
-        return F.softplus(-real).mean() + F.softplus(fake).mean()
+        # Cross entropy with label 1 - s is softplus(-real) + s * real.
+        return F.softplus(-real).mean() + smoothing * real.mean() + F.softplus(fake).mean()
     if kind == "lsgan":
-        return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+        return 0.5 * ((real - (1 - smoothing)).square().mean() + fake.square().mean())
     if kind == "hinge":
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
     return fake.mean() - real.mean()
@@ -43,11 +47,12 @@ def generator_loss(kind: str, fake: Tensor) -> Tensor:
 def gradient_penalty(
     discriminator: nn.Module, real: Tensor, fake: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """E[(|grad D(x^)| - 1)^2] on lines between real and fake (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3)."""
-    share = torch.rand((real.shape[0], 1, 1, 1), generator=generator).to(real.device)
+    """E[(|grad D(x^)| - 1)^2] on lines from real to fake (Gulrajani 2017, arXiv:1704.00028, eq. 3)."""
+    share = torch.rand((real.shape[0], *[1] * (real.ndim - 1)), generator=generator).to(real.device)
     between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    lengths: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return (lengths - 1).square().mean()
 
 
 def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
@@ -65,13 +70,18 @@ def discriminator_penalty(
     fake: Tensor,
     generator: torch.Generator,
 ) -> Tensor | None:
-    """The regulariser that is due at this step, or None."""
-    if config.loss == "wgan-gp":
-        return 10.0 * gradient_penalty(discriminator, real, fake, generator)
+    """The sum of the regularisers that are due at this step, or None."""
+    weight = config.gradient_penalty_weight
+    if weight is None:
+        weight = 10.0 if config.loss == "wgan-gp" else 0.0
+    penalty = None
+    if weight > 0:
+        penalty = weight * gradient_penalty(discriminator, real, fake, generator)
     if config.r1_weight > 0 and step % config.r1_interval == 0:
         # Lazy: scaled up by the interval so that its mean strength does not change (Karras 2020).
-        return config.r1_weight * config.r1_interval * r1_penalty(discriminator, real)
-    return None
+        r1 = config.r1_weight * config.r1_interval * r1_penalty(discriminator, real)
+        penalty = r1 if penalty is None else penalty + r1
+    return penalty
 
 
 def clip_weights(discriminator: nn.Module, limit: float = 0.01) -> None:
@@ -79,3 +89,22 @@ def clip_weights(discriminator: nn.Module, limit: float = 0.01) -> None:
     with torch.no_grad():
         for parameter in discriminator.parameters():
             parameter.clamp_(-limit, limit)
+
+
+def mode_seeking_loss(z: Tensor, images: Tensor) -> Tensor:
+    """|z_1 - z_2| / |G(z_1) - G(z_2)| over pairs: large when far codes give like images.
+
+    Mao et al. 2019 (arXiv:1903.05628), eq. 4, with mean absolute differences; the pairs are the first and the
+    second half of the batch.
+
+    Args:
+        z: Codes, (N, ...), N at least 2.
+        images: G(z), (N, ...).
+
+    Returns:
+        Scalar, at least 0.
+    """
+    half = z.shape[0] // 2
+    codes = (z[:half] - z[half : 2 * half]).flatten(1).abs().mean(dim=1)
+    pixels = (images[:half] - images[half : 2 * half]).flatten(1).abs().mean(dim=1)
+    return 1 / (pixels / codes + 1e-5).mean()

@@ -6,6 +6,7 @@ would have seen.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from anogan.images.decode import read_image
 from anogan.images.resize import resize
 from anogan.images.synthetic_defects import draw_defects, two_levels
 
-Pixels = NDArray[np.generic]
+Pixels = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ class TileSource:
     """Gives batches of random tiles of a fixed set of good images, held in memory at network resolution."""
 
     def __init__(self, images: Sequence[Pixels], config: Config, stream: int = 0) -> None:
-        """Args:
-        images: (H, W, C) uint8 or uint16 each, at least tile size; see `load_images`.
-        config: Tile size, augmentation, defects and seed.
-        stream: Sources with different streams draw different batches from one seed.
+        """Holds the images.
+
+        Args:
+            images: (H, W, C) uint8 or uint16 each, at least tile size; see `load_images`.
+            config: Tile size, augmentation, defects and seed.
+            stream: Sources with different streams draw different batches from one seed.
         """
         if not images:
             raise DataError("There are no images to train on; give a folder with good parts.")
@@ -52,6 +55,11 @@ class TileSource:
         self._augment = _compose(config.augmentation)
         self._levels = two_levels(images)
         self._top = float(np.iinfo(images[0].dtype).max)
+
+    @property
+    def distinct_images(self) -> int:
+        """How many images differ from all others in at least one pixel."""
+        return len({hashlib.sha256(image.tobytes()).digest() for image in self._images})
 
     def with_stream(self, stream: int) -> TileSource:
         """The same images drawn in another random order."""
@@ -110,7 +118,9 @@ def load_images(
     images, errors = [], {}
     for path in paths:
         try:
-            image = read_image(path, channels=config.images.channels, bit_depth=config.images.bit_depth)
+            image: Pixels = read_image(
+                path, channels=config.images.channels, bit_depth=config.images.bit_depth
+            )
         except ImageError as error:
             errors[path] = error
             continue

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn, optim
 
 from anogan.config import Config
+from anogan.gan.adversary import Adversary, pack
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.ema import Ema, recalibrate_batch_norm
-from anogan.gan.losses import clip_weights, discriminator_loss, discriminator_penalty, generator_loss
-from anogan.gan.networks import Networks, build_networks, feature_stack, features, sample_prior
+from anogan.gan.losses import generator_loss, mode_seeking_loss
+from anogan.gan.monitor import Monitor
+from anogan.gan.networks import (
+    Networks,
+    build_networks,
+    build_training_discriminator,
+    feature_stack,
+    features,
+    for_scoring,
+    sample_prior,
+)
 from anogan.gan.tiles import TileSource
 
 BATCH_NORM_BATCHES = 20
+ATTEMPT_STRIDE = 1_000_000_000  # Steps between the random streams of a run and of its repetition.
 
 
 class GanStage:
@@ -34,59 +46,67 @@ class GanStage:
         torch.manual_seed(config.seed)
         self.config = config
         self.total_steps = config.gan.steps
+        self.attempt = 0
         self._source, self._held_out, self._device = source, held_out, device
         self._precision = training_precision(config.runtime, device)
-        self.networks = build_networks(config)
-        for module in self.networks.modules().values():
-            module.to(device, memory_format=torch.channels_last)
-        self._stages = feature_stack(self.networks.discriminator)
+        self.networks = build_networks(config, training=True)
         self._joint = config.encoder.mode == "joint"
         if not self._joint:
             self.networks.encoder = None
+        rivals = [build_training_discriminator(config) for _ in range(1, config.gan.discriminators)]
+        for module in [*self.networks.modules().values(), *rivals]:
+            module.to(device).to(memory_format=torch.channels_last)
+        self.adversary = Adversary(config.gan, [self.networks.discriminator, *rivals], mixed=self._mixed)
+        self._stages = feature_stack(self.networks.discriminator)
         self._ema = {"generator": Ema(self.networks.generator, config.gan.ema_decay)}
         if self.networks.encoder is not None:
             self._ema["encoder"] = Ema(self.networks.encoder, config.gan.ema_decay)
         self._optimisers = self._build_optimisers()
+        self._monitor = Monitor(config, source, held_out, device)
+
+    def _mixed(self) -> AbstractContextManager[object]:
+        return autocast(self._device, self._precision)
 
     def _build_optimisers(self) -> dict[str, optim.Optimizer]:
         gan, betas = self.config.gan, (self.config.gan.beta1, self.config.gan.beta2)
-        networks = self.networks
-        optimisers: dict[str, optim.Optimizer] = {
-            "generator": optim.Adam(
-                networks.generator.parameters(), gan.generator_learning_rate, betas, foreach=True
-            ),
-            "discriminator": optim.Adam(
-                networks.discriminator.parameters(), gan.discriminator_learning_rate, betas, foreach=True
-            ),
+        rates = {"generator": gan.generator_learning_rate, "encoder": self.config.encoder.learning_rate}
+        return {
+            name: optim.Adam(module.parameters(), rates[name], betas, foreach=True)
+            for name, module in self.networks.modules().items()
+            if name in rates
         }
-        if networks.encoder is not None:
-            rate = self.config.encoder.learning_rate
-            optimisers["encoder"] = optim.Adam(networks.encoder.parameters(), rate, betas, foreach=True)
-        return optimisers
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """Networks and their averages."""
+        """Networks, what adapts on the discriminators' side, and averages."""
         averages = {f"{name}_ema": ema.network for name, ema in self._ema.items()}
-        return self.networks.modules() | averages
+        trained = {name: self.networks.modules()[name] for name in self._optimisers}
+        return {"adversary": self.adversary} | trained | averages
 
     def optimisers(self) -> Mapping[str, optim.Optimizer]:
         """One Adam per network."""
-        return self._optimisers
+        rivals = {f"discriminator_{i}": o for i, o in enumerate(self.adversary.optimisers)}
+        return self._optimisers | rivals
 
     def step(self, step: int) -> dict[str, float]:
         """n_critic discriminator steps and one generator step."""
         gan = self.config.gan
-        generator = torch.Generator().manual_seed(hash((self.config.seed, step)) & 0x7FFFFFFF)
+        # Everything random is a function of (seed, step, attempt), so that a resumed run repeats it.
+        index = step + ATTEMPT_STRIDE * self.attempt
+        seed = hash((self.config.seed, index)) & 0x7FFFFFFF
+        torch.manual_seed(seed)  # Dropout draws from the global stream.
+        draw = torch.Generator().manual_seed(seed)
         metrics: dict[str, Tensor] = {}
         for critic in range(gan.n_critic):
-            batch = self._batch(step * gan.n_critic + critic)
-            with autocast(self._device, self._precision):
-                fakes = self._fakes(batch[1], generator)
-            metrics |= self._discriminator_step(step, batch[0], fakes, generator)
-        metrics |= self._generator_step(batch[0], fakes)
+            x, seen = self._batch(index * gan.n_critic + critic)
+            with self._mixed(), torch.set_grad_enabled(critic == gan.n_critic - 1):
+                fakes = self._fakes(seen, draw)
+            images = [fakes[name] for name in ("prior", "reconstruction") if name in fakes]
+            metrics |= self.adversary.learn(step, x, images, draw)
+        metrics |= self._generator_step(step, x, fakes, draw)
         for name, ema in self._ema.items():
             ema.update(self.networks.modules()[name], step)
-        return {name: float(value) for name, value in metrics.items()}
+        # One transfer from the device, not one per figure.
+        return dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Real tiles and what the encoder sees of them."""
@@ -100,81 +120,68 @@ class GanStage:
     def _move(self, x: Tensor) -> Tensor:
         return x.to(self._device, memory_format=torch.channels_last)
 
-    def _fakes(self, seen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def _fakes(self, seen: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
         """G(z) from the prior and, with an encoder, G(E(x)); the graph is kept for the generator's step."""
         n = seen.shape[0] // 2 if self._joint else seen.shape[0]
-        prior = sample_prior(n, self.config, generator, self._device)
-        fakes = {"prior": self.networks.generator(prior)}
+        prior = sample_prior(n, self.config, draw, self._device)
+        fakes = {"prior": self.networks.generator(prior), "code": prior}
         if self.networks.encoder is not None:
             z = self.networks.encoder(seen).float()
-            noise = torch.randn(z.shape, generator=generator).to(z.device)
+            noise = torch.randn(z.shape, generator=draw).to(z.device)
             # Noise keeps neighbouring codes meaning neighbouring images, which a search relies on.
             fakes["reconstruction"] = self.networks.generator(z + self.config.encoder.latent_noise * noise)
             fakes["z"] = z
         return fakes
 
-    def _discriminator_step(
-        self, step: int, x: Tensor, fakes: Mapping[str, Tensor], generator: torch.Generator
+    def _generator_step(
+        self, step: int, x: Tensor, fakes: Mapping[str, Tensor], draw: torch.Generator
     ) -> dict[str, Tensor]:
-        gan, discriminator = self.config.gan, self.networks.discriminator
-        discriminator.requires_grad_(True)
-        images = [fakes[name].detach() for name in ("prior", "reconstruction") if name in fakes]
-        with autocast(self._device, self._precision):
-            real = discriminator(x).float()
-            fake = torch.cat([discriminator(image).float() for image in images])
-        loss = discriminator_loss(gan.loss, real, fake)
-        n = images[0].shape[0]
-        penalty = discriminator_penalty(gan, step, discriminator, x[:n], images[0].float(), generator)
-        self._optimisers["discriminator"].zero_grad(set_to_none=True)
-        (loss if penalty is None else loss + penalty).backward()
-        self._optimisers["discriminator"].step()
-        if gan.loss == "wgan":
-            clip_weights(discriminator)
-        return {
-            "d_loss": loss.detach(),
-            "d_accuracy_real": (real > 0).float().mean(),
-            "d_accuracy_fake": (fake <= 0).float().mean(),
-        }
-
-    def _generator_step(self, x: Tensor, fakes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         gan = self.config.gan
-        self.networks.discriminator.requires_grad_(False)
-        with autocast(self._device, self._precision):
-            adversarial = generator_loss(gan.loss, self.networks.discriminator(fakes["prior"]).float())
-            metrics = {"g_loss": adversarial.detach()}
-            loss = adversarial
+        adversarial = self.adversary.judge(step, fakes["prior"], draw, x)
+        metrics = {"g_loss": adversarial.detach()}
+        loss = adversarial
+        with self._mixed():
             if "reconstruction" in fakes:
-                extra, figures = self._reconstruction_loss(x, fakes["reconstruction"], fakes["z"])
+                extra, figures = self._reconstruction_loss(step, x, fakes, draw)
                 loss = gan.adversarial_weight * loss + extra
                 metrics |= figures
             if gan.feature_matching_weight > 0:
                 matching = self._feature_matching(x, fakes["prior"])
                 loss = loss + gan.feature_matching_weight * matching
                 metrics["feature_matching"] = matching.detach()
-        trained = [name for name in ("generator", "encoder") if name in self._optimisers]
-        for name in trained:
-            self._optimisers[name].zero_grad(set_to_none=True)
+        if gan.mode_seeking_weight > 0:
+            seeking = mode_seeking_loss(fakes["code"], fakes["prior"].float())
+            loss = loss + gan.mode_seeking_weight * seeking
+            metrics["mode_seeking"] = seeking.detach()
+        for optimiser in self._optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        for name in trained:
-            self._optimisers[name].step()
+        for optimiser in self._optimisers.values():
+            optimiser.step()
         return metrics
 
     def _reconstruction_loss(
-        self, x: Tensor, reconstruction: Tensor, z: Tensor
+        self, step: int, x: Tensor, fakes: Mapping[str, Tensor], draw: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Pixels, D's features, D's opinion, and the pull of E(x) towards the prior."""
-        encoder = self.config.encoder
+        encoder, reconstruction = self.config.encoder, fakes["reconstruction"]
         pixels = (x - reconstruction.float()).abs().mean()
         with torch.no_grad():
             wanted = features(self._stages, x)
         got = features(self._stages, reconstruction)
         difference = torch.stack(
-            [(a.float() - b.float()).abs().mean() / (a.float().abs().mean() + 1e-6)
-             for a, b in zip(wanted, got, strict=True)]
+            [
+                (a.float() - b.float()).abs().mean() / (a.float().abs().mean() + 1e-6)
+                for a, b in zip(wanted, got, strict=True)
+            ]
         ).mean()
-        logits = self.networks.discriminator[-1](got[-1]).float()
-        adversarial = generator_loss(self.config.gan.loss, logits)
-        prior = prior_divergence(z)
+        if self.adversary.sees_images_as_they_are:
+            # The features lead to the logit: no second pass through D.
+            logits = self.networks.discriminator[-1](got[-1]).float()
+            adversarial = generator_loss(self.config.gan.loss, logits)
+        else:
+            adversarial = self.adversary.judge(step, reconstruction, draw, x)
+        prior = prior_divergence(fakes["z"])
         loss = (
             encoder.reconstruction_weight * pixels
             + encoder.feature_weight * difference
@@ -190,24 +197,13 @@ class GanStage:
     def _feature_matching(self, x: Tensor, fake: Tensor) -> Tensor:
         """|mean f(x) - mean f(G(z))|^2 of D's last hidden layer (Salimans et al. 2016, eq. 1)."""
         with torch.no_grad():
-            wanted = features(self._stages, x)[-1].float().mean(dim=0)
-        return (features(self._stages, fake)[-1].float().mean(dim=0) - wanted).square().mean()
+            wanted = features(self._stages, pack(x, self.config.gan.packing))[-1].float().mean(dim=0)
+        got = features(self._stages, pack(fake, self.config.gan.packing))[-1].float().mean(dim=0)
+        return (got - wanted).square().mean()
 
-    @torch.no_grad()
     def look(self, step: int) -> dict[str, float]:
-        """Figures on held-out good tiles: D's accuracy, diversity of G, E's reconstruction."""
-        networks = self.averaged()
-        x = self._move(self._held_out.batch(0, 32))
-        discriminator = self.networks.discriminator.eval()
-        figures = {"d_accuracy_held_out": float((discriminator(x) > 0).float().mean())}
-        discriminator.train()
-        codes = sample_prior(16, self.config, torch.Generator().manual_seed(0), self._device)
-        fakes = networks.generator.eval()(codes)
-        figures["diversity"] = mean_pairwise_distance(fakes) / max(mean_pairwise_distance(x[:16]), 1e-6)
-        if networks.encoder is not None:
-            again = networks.generator(networks.encoder.eval()(x))
-            figures["held_out_reconstruction"] = float((x - again).abs().mean())
-        return figures
+        """The health figures, see `Monitor`."""
+        return self._monitor.figures(self.adversary, self.networks, self.averaged(), self._optimisers)
 
     def averaged(self) -> Networks:
         """D as it is and the averages of the others."""
@@ -218,18 +214,32 @@ class GanStage:
     def finish(self) -> Networks:
         """The networks to score with: averages with recalibrated batch norm, frozen, in eval mode."""
         networks = self.averaged()
+        networks.discriminator = for_scoring(networks.discriminator, self.config.images.channels)
         n = self.config.gan.batch_size
         steps = range(BATCH_NORM_BATCHES)
         tiles = [self._move(self._source.batch(10_000_000 + i, n)) for i in steps]
         if networks.encoder is not None:
             encoder = networks.encoder
-            recalibrate_batch_norm(encoder, [lambda x=x: x for x in tiles])
+            recalibrate_batch_norm(encoder, tiles)
             codes = [encoder.eval()(x) for x in tiles]
         else:
             draw = torch.Generator().manual_seed(self.config.seed)
             codes = [sample_prior(n, self.config, draw, self._device) for _ in steps]
-        recalibrate_batch_norm(networks.generator, [lambda z=z: z for z in codes])
+        recalibrate_batch_norm(networks.generator, codes)
         return networks.eval_frozen()
+
+
+def decay_factor(step: int, total: int, decay_share: float) -> float:
+    """1, then a straight line towards 0 over the last `decay_share` of the steps."""
+    left = (total - step) / max(1.0, decay_share * total)
+    return min(1.0, left) if decay_share > 0 else 1.0
+
+
+def scale_learning_rates(optimisers: Iterable[optim.Optimizer], factor: float) -> None:
+    """Sets each rate to `factor` times the one the optimiser was made (or restored) with."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = factor * group.setdefault("base_lr", group["lr"])
 
 
 def prior_divergence(z: Tensor) -> Tensor:
@@ -237,10 +247,3 @@ def prior_divergence(z: Tensor) -> Tensor:
     per_channel = z.transpose(0, 1).flatten(1)
     mean, variance = per_channel.mean(dim=1), per_channel.var(dim=1) + 1e-6
     return 0.5 * (variance + mean.square() - 1 - variance.log()).mean()
-
-
-def mean_pairwise_distance(images: Tensor) -> float:
-    """Mean absolute pixel difference over all pairs; near 0 when all images are alike."""
-    flat = images.flatten(1).float()
-    n = flat.shape[0]
-    return float(torch.cdist(flat, flat, p=1).sum() / (n * (n - 1) * flat.shape[1]))
