@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn, optim
@@ -78,15 +79,23 @@ def load_checkpoint(
             module.load_state_dict(_below(tensors, f"module/{name}/"))
         groups = json.loads(metadata["groups"])
         for name, optimiser in optimisers.items():
-            optimiser.load_state_dict(
-                {"state": _moments(tensors, name), "param_groups": groups[name]}
-            )
+            optimiser.load_state_dict({"state": _moments(tensors, name), "param_groups": groups[name]})
+            _lay_out_as_weights(optimiser)
     except (RuntimeError, KeyError, ValueError) as error:
         raise BundleError(
             f"The checkpoint {path} belongs to other networks; resume with the config it was made with."
         ) from error
     state: dict[str, Any] = json.loads(metadata["state"])
     return state
+
+
+def _lay_out_as_weights(optimiser: optim.Optimizer) -> None:
+    # The file has plain strides. Moments laid out unlike their weights are slower, and sums over them round
+    # differently than in a run that was not interrupted.
+    for parameter, state in optimiser.state.items():
+        for name, moment in state.items():
+            if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

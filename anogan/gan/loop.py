@@ -1,16 +1,20 @@
-"""The loop that every training stage runs in: checkpoints, resume, progress, non-finite repair."""
+"""The loop that every training stage runs in: checkpoints, resume, progress, alarms and repair."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
+from anogan.config import AlarmPolicy
 from anogan.errors import TrainingError
+from anogan.gan.alarms import Alarm, AlarmRecord
 from anogan.gan.checkpoint import load_checkpoint, save_checkpoint
 
 MAX_RESTORES = 3
@@ -42,9 +46,10 @@ class Stage(Protocol):
 
 @dataclass
 class History:
-    """What a stage logged: (step, value) per figure, in order."""
+    """What a stage logged: (step, value) per figure, in order, and every alarm that it raised."""
 
     points: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    alarms: list[AlarmRecord] = field(default_factory=list)
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Appends one value per figure; what is not finite is a gap in a curve, not a point."""
@@ -53,19 +58,34 @@ class History:
                 self.points.setdefault(name, []).append((step, value))
 
     def cut(self, step: int) -> None:
-        """Forgets everything after `step`, as when an older checkpoint is restored."""
+        """Forgets every point after `step`, as when an older checkpoint is restored; alarms stay."""
         self.points = {name: [p for p in points if p[0] <= step] for name, points in self.points.items()}
+
+
+Judge = Callable[[History], Sequence[Alarm]]
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How a stage is run."""
+    """How a stage is run.
+
+    Attributes:
+        monitor_interval: Steps between two looks.
+        checkpoint_interval: Steps between two checkpoints.
+        checkpoint_path: The file to resume from; the last healthy state lies beside it.
+        on_progress: Told (stage, steps done, steps in all, figures) after each step.
+        on_event: Told in words what a person should know.
+        on_look: Told (steps done, figures) at each look.
+        judge: Reads the history after each look and says what is wrong.
+    """
 
     monitor_interval: int
     checkpoint_interval: int
     checkpoint_path: Path
     on_progress: Callable[[str, int, int, Metrics], None] = lambda *_: None
     on_event: Callable[[str], None] = lambda *_: None
+    on_look: Callable[[int, Metrics], None] = lambda *_: None
+    judge: Judge = lambda _: ()
 
 
 def run_stage(stage: Stage, settings: LoopSettings, *, resume: bool) -> History:
@@ -77,74 +97,150 @@ def run_stage(stage: Stage, settings: LoopSettings, *, resume: bool) -> History:
         resume: Go on from the checkpoint if there is one.
 
     Raises:
-        TrainingError: Losses became non-finite again after several restores.
+        TrainingError: Values became non-finite again after several restores, or an alarm says stop.
         KeyboardInterrupt: Passed on after the state was saved.
     """
-    history, step, restores = History(), 0, 0
-    if resume and settings.checkpoint_path.exists():
-        step, restores = _restore(stage, settings, history)
-    else:
-        _save(stage, settings, history, 0, 0)
+    run = _Run(stage, settings, resume=resume)
     try:
-        while step < stage.total_steps:
-            metrics = stage.step(step)
-            due = (step + 1) % settings.monitor_interval == 0 or step + 1 == stage.total_steps
-            if due or step == 0:
-                metrics |= stage.look(step)
+        while run.step < stage.total_steps:
+            metrics = stage.step(run.step)
+            due = (run.step + 1) % settings.monitor_interval == 0 or run.step + 1 == stage.total_steps
+            if due or run.step == 0:
+                metrics |= stage.look(run.step)
             if not all(math.isfinite(value) for value in metrics.values()):
-                step, restores = _repair(stage, settings, history, step, restores)
+                run.repair_non_finite(metrics)
                 continue
-            step += 1
-            if due or step == 1:
-                history.add(step, metrics)
-            settings.on_progress(stage.name, step, stage.total_steps, metrics)
-            if step % settings.checkpoint_interval == 0:
-                _save(stage, settings, history, step, restores)
+            run.step += 1
+            if due or run.step == 1:
+                run.look_at(metrics)
+            settings.on_progress(stage.name, run.step, stage.total_steps, metrics)
+            if run.step % settings.checkpoint_interval == 0 or run.step == stage.total_steps:
+                run.save_or_repair()
     except KeyboardInterrupt:
-        _save(stage, settings, history, step, restores)
+        run.save()
         raise
-    _save(stage, settings, history, step, restores)
-    return history
+    return run.history
 
 
-def _save(stage: Stage, settings: LoopSettings, history: History, step: int, restores: int) -> None:
-    save_checkpoint(
-        settings.checkpoint_path,
-        modules=stage.modules(),
-        optimisers=stage.optimisers(),
-        state={"step": step, "restores": restores, "history": history.points},
-    )
+class _Run:
+    """Where one stage stands, on disk and in memory."""
 
+    def __init__(self, stage: Stage, settings: LoopSettings, *, resume: bool) -> None:
+        self._stage, self._settings = stage, settings
+        self.history, self.step, self.restores = History(), 0, 0
+        self._active: set[str] = set()
+        self._clean_since_save = False
+        self._path = settings.checkpoint_path
+        self._healthy_path = self._path.with_name(f"{self._path.stem}.healthy{self._path.suffix}")
+        if resume and self._path.exists():
+            self._load(self._path)
+        else:
+            self._healthy_path.unlink(missing_ok=True)
+            self.save()
 
-def _restore(stage: Stage, settings: LoopSettings, history: History) -> tuple[int, int]:
-    state = load_checkpoint(
-        settings.checkpoint_path, modules=stage.modules(), optimisers=stage.optimisers()
-    )
-    history.points = {
-        name: [(int(step), float(value)) for step, value in points]
-        for name, points in state["history"].items()
-    }
-    return int(state["step"]), int(state["restores"])
-
-
-def _repair(
-    stage: Stage, settings: LoopSettings, history: History, step: int, restores: int
-) -> tuple[int, int]:
-    """Goes back to the last checkpoint with all learning rates halved."""
-    if restores >= MAX_RESTORES:
-        raise TrainingError(
-            f"Stage '{stage.name}' became non-finite at step {step} after {restores} restores with lower "
-            "learning rates; lower the learning rates in the config or set runtime.precision: fp32."
+    def save(self) -> None:
+        """Writes the checkpoint; the one before becomes the healthy one if looks since found nothing."""
+        if self._clean_since_save:
+            temporary = self._healthy_path.with_name(self._healthy_path.name + ".tmp")
+            shutil.copyfile(self._path, temporary)
+            temporary.replace(self._healthy_path)
+        save_checkpoint(
+            self._path,
+            modules=self._stage.modules(),
+            optimisers=self._stage.optimisers(),
+            state={
+                "step": self.step,
+                "restores": self.restores,
+                "history": self.history.points,
+                "alarms": self.history.alarms,
+                "active": sorted(self._active),
+            },
         )
-    restored, _ = _restore(stage, settings, history)
+        self._clean_since_save = False
+
+    def save_or_repair(self) -> None:
+        """Saves, unless a weight is not finite: such a checkpoint could never be repaired from."""
+        if _all_finite(self._stage):
+            self.save()
+        else:
+            self.repair_non_finite({"weights": math.nan})
+
+    def look_at(self, metrics: Metrics) -> None:
+        """Logs a look and does what the policies of new alarms ask for."""
+        self.history.add(self.step, metrics)
+        self._settings.on_look(self.step, metrics)
+        alarms = self._settings.judge(self.history)
+        new = [alarm for alarm in alarms if alarm.kind not in self._active]
+        self._active = {alarm.kind for alarm in alarms}
+        self._clean_since_save = not alarms
+        for alarm in new:
+            self._heed(alarm)
+
+    def _heed(self, alarm: Alarm) -> None:
+        restore = alarm.policy == "restore" and self.restores < MAX_RESTORES
+        action: AlarmPolicy = "restore" if restore else "stop" if alarm.policy == "stop" else "warn"
+        self.history.alarms.append(alarm.record(self.step, action))
+        if action == "stop":
+            self.save()
+            raise TrainingError(
+                f"Stage '{self._stage.name}' was stopped at step {self.step}: {alarm.message}"
+            )
+        if not restore:
+            self._settings.on_event(f"Stage '{self._stage.name}', step {self.step}: {alarm.message}")
+            return
+        self._restore(self._healthy_path if self._healthy_path.exists() else self._path, alarm.message)
+
+    def repair_non_finite(self, metrics: Metrics) -> None:
+        """Goes back to the last checkpoint, which is finite, with all learning rates halved."""
+        names = sorted(name for name, value in metrics.items() if not math.isfinite(value))
+        if self.restores >= MAX_RESTORES:
+            raise TrainingError(
+                f"Stage '{self._stage.name}' became non-finite at step {self.step} after {self.restores} "
+                "restores with lower learning rates; lower the learning rates in the config or set "
+                "runtime.precision: fp32."
+            )
+        message = f"{', '.join(names)} became non-finite."
+        alarm = Alarm("non-finite", message, "restore")
+        self.history.alarms.append(alarm.record(self.step, "restore"))
+        self._restore(self._path, message)
+
+    def _restore(self, path: Path, reason: str) -> None:
+        failed, restores, alarms = self.step, self.restores + 1, self.history.alarms
+        self._load(path)
+        self.restores, self.history.alarms = restores, alarms
+        for optimiser in self._stage.optimisers().values():
+            for group in optimiser.param_groups:
+                for rate in ("lr", "base_lr"):
+                    if rate in group:
+                        group[rate] *= 0.5
+        self._draw_anew()
+        # A killed run must not go through the same failure again.
+        self.save()
+        self._settings.on_event(
+            f"Stage '{self._stage.name}', step {failed}: {reason} Restored step {self.step} with learning "
+            "rates halved."
+        )
+
+    def _load(self, path: Path) -> None:
+        state: dict[str, Any] = load_checkpoint(
+            path, modules=self._stage.modules(), optimisers=self._stage.optimisers()
+        )
+        self.history = History(
+            {name: [(int(s), float(v)) for s, v in points] for name, points in state["history"].items()},
+            list(state.get("alarms", [])),
+        )
+        self.step, self.restores = int(state["step"]), int(state["restores"])
+        self._active = set(state.get("active", []))
+        self._draw_anew()
+
+    def _draw_anew(self) -> None:
+        # A batch that broke the training would break it again: after a restore other batches are drawn.
+        if hasattr(self._stage, "attempt"):
+            self._stage.attempt = self.restores
+
+
+def _all_finite(stage: Stage) -> bool:
+    tensors: list[Tensor] = [t for module in stage.modules().values() for t in module.state_dict().values()]
     for optimiser in stage.optimisers().values():
-        for group in optimiser.param_groups:
-            # From the checkpoint's rate: each further restore halves once more.
-            for rate in ("lr", "base_lr"):
-                if rate in group:
-                    group[rate] *= 0.5 ** (restores + 1)
-    settings.on_event(
-        f"Stage '{stage.name}': non-finite values at step {step}; restored step {restored} with learning "
-        f"rates times {0.5 ** (restores + 1):g}."
-    )
-    return restored, restores + 1
+        tensors += [value for moments in optimiser.state.values() for value in moments.values()]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
