@@ -71,6 +71,14 @@ def test_settings_and_results_load_without_torch(repository: Path) -> None:
     assert "torch" not in loaded.split()
 
 
+def test_every_promised_name_is_there_and_none_is_a_module(repository: Path) -> None:
+    code = "import anogan; print(*(f'{n}:{type(getattr(anogan, n)).__name__}' for n in anogan.__all__))"
+    kinds = dict(item.split(":") for item in _python(code, repository).split())
+
+    assert {"fit", "evaluate", "Config", "Inspection"} <= set(kinds)
+    assert "module" not in kinds.values()
+
+
 def test_an_unknown_name_is_an_attribute_error(repository: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as failed:
         _python("import anogan; anogan.scorre", repository)
