@@ -139,9 +139,12 @@ class Monitor:
 
 
 def batch_statistics(network: nn.Module, x: Tensor) -> Tensor:
-    """Output in training mode, with the statistics of this batch; no buffer of the network changes."""
+    """Output with batch norm by this batch as in training, dropout off; no buffer of the network changes."""
     was_training = network.training
-    network.train()
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     output = functional_call(network, buffers, (x,))
     network.train(was_training)

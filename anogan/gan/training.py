@@ -95,6 +95,9 @@ class GanStage:
         seed = hash((self.config.seed, index)) & 0x7FFFFFFF
         torch.manual_seed(seed)  # Dropout draws from the global stream.
         draw = torch.Generator().manual_seed(seed)
+        scale_learning_rates(
+            self.optimisers().values(), decay_factor(step, self.total_steps, gan.decay_share)
+        )
         metrics: dict[str, Tensor] = {}
         for critic in range(gan.n_critic):
             x, seen = self._batch(index * gan.n_critic + critic)

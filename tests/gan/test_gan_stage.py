@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from anogan.gan.training import GanStage
+
+Build = Callable[..., GanStage]
+
+
+@pytest.mark.parametrize("decay_share", [0.0, 0.5])
+def test_learning_rates_fall_to_nothing_over_the_decay_share(tiny_stage: Build, decay_share: float) -> None:
+    stage = tiny_stage(gan={"steps": 4, "decay_share": decay_share})
+    rates: list[list[float]] = [[], []]
+    for step in range(4):
+        stage.step(step)
+        for values, name in zip(rates, ("generator", "discriminator_0"), strict=True):
+            values.append(stage.optimisers()[name].param_groups[0]["lr"] / 2e-4)
+    expected = [1, 1, 1, 0.5] if decay_share else [1, 1, 1, 1]
+    assert rates[0] == pytest.approx(expected)
+    assert rates[1] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("mode", ["none", "joint"])
+def test_look_changes_nothing_that_is_trained(tiny_stage: Build, mode: str) -> None:
+    stage = tiny_stage(encoder={"mode": mode}, gan={"dropout": 0.2})
+    stage.step(0)
+    before = {n: {k: v.clone() for k, v in m.state_dict().items()} for n, m in stage.modules().items()}
+    first = stage.look(0)
+    assert stage.look(0) == pytest.approx(first)
+    for name, module in stage.modules().items():
+        assert module.training or name.endswith("_ema")
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, before[name][key]), (name, key)
+
+
+def test_finished_networks_are_frozen_plain_and_score_each_image_alone(tiny_stage: Build) -> None:
+    options = {"minibatch": "stddev", "packing": 2, "dropout": 0.2, "spectral_norm": True}
+    stage = tiny_stage(gan=options)
+    for step in range(3):
+        stage.step(step)
+    networks = stage.finish()
+    x = torch.rand(5, 3, 32, 32) * 2 - 1
+    together, alone = networks.discriminator(x), networks.discriminator(x[2:3])
+    assert torch.allclose(together[2:3], alone, atol=1e-5)
+    for module in networks.modules().values():
+        assert not module.training
+        assert not any(p.requires_grad for p in module.parameters())
