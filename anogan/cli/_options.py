@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anogan.cli._settings import shipped_config_names
+
+
+class Device(StrEnum):
+    """As `runtime.device` in a config."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+def _configs(incomplete: str) -> list[str]:
+    return [name for name in shipped_config_names() if name.startswith(incomplete)]
+
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="Model folder.", show_default="$ANOGAN_MODEL, else anogan-model"),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE|NAME",
+        help="YAML file, or the name of a shipped one, such as demo.",
+        autocompletion=_configs,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override one setting; may be repeated."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -1,0 +1,50 @@
+"""`anogan calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anogan.cli._model import require_model
+from anogan.cli._options import ModelOption
+from anogan.cli._progress import counted
+from anogan.cli._promise import promise_sentences
+from anogan.cli._terminal import print_note, stdout
+
+NAME = "calibrate"
+EXAMPLE = "anogan calibrate --data new-lamp/good --false-reject 0.005"
+
+
+def command(
+    data: Annotated[
+        Path, typer.Option("--data", "-d", help="Folder of good images that the model was not trained on.")
+    ],
+    model: ModelOption = None,
+    false_reject: Annotated[
+        float | None,
+        typer.Option(help="Share of good parts that may be rejected.", show_default="the model's"),
+    ] = None,
+    review_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of good parts that may be reviewed or rejected; 0 is no review.",
+            show_default="the model's",
+        ),
+    ] = None,
+) -> None:
+    """Set the threshold of a model anew, from other good images."""
+    path = require_model(model)
+    from anogan.recipes import calibrate_model
+
+    with counted("calibrating") as on_image:
+        calibration = calibrate_model(
+            data, path, false_reject=false_reject, review_share=review_share, on_image=on_image
+        )
+    out = stdout()
+    out.print(f"The model in {path} has a new threshold.", style="bold")
+    for sentence in promise_sentences(calibration):
+        out.print(sentence)
+    if (warning := calibration.estimate.warning()) is not None:
+        print_note(warning)

@@ -1,0 +1,174 @@
+"""`evaluate`, `calibrate`, `sample` and `info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anogan.bundle import bundle_digest, load_bundle
+from anogan.images.decode import read_as_stored, write_image
+
+FIGURES = [
+    *("image_auroc", "image_aupr", "image_f1", "accuracy", "false_reject_rate", "false_accept_rate"),
+    *("pixel_auroc", "aupro", "threshold", "n_good", "n_defect", "per_kind"),
+]
+
+
+def _one_mistake(outcome: Any, *words: str) -> None:
+    assert outcome.code == 2
+    assert outcome.stderr.count("Error: ") == 1
+    assert all(word in outcome.stderr for word in words)
+
+
+# ---- evaluate
+
+
+def test_evaluate_prints_every_documented_figure_as_json(cli: Any, model: Path, parts: Path) -> None:
+    outcome = cli("evaluate", "--data", parts, "--model", model, "--json")
+    found = json.loads(outcome.stdout)
+
+    assert outcome.code == 0
+    assert set(FIGURES) <= set(found)
+    assert (found["n_good"], found["n_defect"], found["per_kind"]["hot spot"]["n"]) == (4, 3, 3)
+
+
+def test_evaluate_gives_null_where_the_data_cannot_give_a_figure(
+    cli: Any, model: Path, parts: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "only good" / "test" / "good"
+    folder.mkdir(parents=True)
+    (folder / "1.png").write_bytes((parts / "test" / "good" / "100.png").read_bytes())
+    found = json.loads(cli("evaluate", "--data", tmp_path / "only good", "--model", model, "--json").stdout)
+
+    assert (found["image_auroc"], found["pixel_auroc"], found["n_defect"]) == (None, None, 0)
+
+
+def test_evaluate_prints_figures_with_intervals_and_each_kind(cli: Any, model: Path, parts: Path) -> None:
+    shown = cli("evaluate", "--data", parts, "--model", model).stdout
+
+    assert "4 good and 3 defective images" in shown
+    for words in ("Image AUROC", "Good parts rejected", "AUPRO", "95 % interval", " to ", "hot spot"):
+        assert words in shown
+
+
+def test_evaluate_without_labelled_images_says_what_to_do(cli: Any, model: Path, parts: Path) -> None:
+    _one_mistake(cli("evaluate", "--data", parts / "good", "--model", model), "anogan score")
+
+
+# ---- calibrate
+
+
+@pytest.fixture
+def other_good(tmp_path: Path) -> Path:
+    folder = tmp_path / "new lamp"
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    for i in range(9):
+        write_image(folder / f"{i}.png", rng.integers(90, 110, (64, 64, 3)).astype(np.uint8))
+    return folder
+
+
+def test_calibrate_moves_the_threshold_and_prints_its_promise(
+    cli: Any, own_model: Path, other_good: Path
+) -> None:
+    before = load_bundle(own_model)
+    outcome = cli("calibrate", "--data", other_good, "--model", own_model, "--false-reject", "0.2")
+    after = load_bundle(own_model)
+
+    assert outcome.code == 0
+    assert after.calibration["estimate"]["threshold"] != before.calibration["estimate"]["threshold"]
+    assert after.calibration["estimate"]["n_good"] == 9
+    assert "at most 20 % of good parts" in outcome.stdout
+    assert "95 % confidence" in outcome.stdout
+
+
+def test_calibrate_says_how_many_more_images_a_promise_needs(
+    cli: Any, own_model: Path, other_good: Path
+) -> None:
+    outcome = cli("calibrate", "--data", other_good, "--model", own_model, "--false-reject", "0.05")
+
+    assert outcome.code == 0
+    assert "calibrate with 10 more good images" in outcome.stderr
+
+
+def test_calibrate_refuses_images_that_the_model_was_trained_on(
+    cli: Any, own_model: Path, parts: Path
+) -> None:
+    before = bundle_digest(own_model)
+
+    _one_mistake(cli("calibrate", "--data", parts, "--model", own_model), "trained this model")
+    assert bundle_digest(own_model) == before
+
+
+def test_calibrate_refuses_a_rate_that_is_none(cli: Any, own_model: Path, other_good: Path) -> None:
+    outcome = cli("calibrate", "--data", other_good, "--model", own_model, "--false-reject", "1.5")
+
+    _one_mistake(outcome, "1.5")
+
+
+# ---- sample
+
+
+def test_sample_draws_a_data_set_and_says_how_to_fit_it(cli: Any) -> None:
+    counts = ["--size", 96, "--n-good", 2, "--n-test-good", 1, "--n-per-kind", 1, "--seed", 3]
+    outcome = cli("sample", "my boards", *counts)
+
+    assert outcome.code == 0
+    assert len(list(Path("my boards", "good").iterdir())) == 2
+    assert len(list(Path("my boards", "ground_truth").iterdir())) >= 8
+    assert read_as_stored(Path("my boards/good/000.jpg")).shape == (96, 96, 3)
+    assert "anogan fit --data" in outcome.stdout
+
+
+def test_sample_leaves_a_folder_with_files_alone(cli: Any) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine", encoding="utf-8")
+
+    _one_mistake(cli("sample", "mine"), "mine is not an empty folder")
+
+
+def test_sample_refuses_a_size_that_cannot_be_drawn(cli: Any) -> None:
+    _one_mistake(cli("sample", "boards", "--size", 10), "96 to 1024")
+    assert not Path("boards").exists()
+
+
+# ---- info
+
+
+def test_info_shows_promise_counts_settings_and_verified_files(cli: Any, model: Path) -> None:
+    outcome = cli("info", "--model", model)
+
+    assert outcome.code == 0
+    for words in ("Promise: at most", "n_train 16", "latent_dim 4", "every SHA-256 verified", "generator"):
+        assert words in outcome.stdout
+
+
+def test_info_as_json_holds_the_facts_and_no_list_of_image_hashes(cli: Any, model: Path) -> None:
+    found = json.loads(cli("info", "--model", model, "--json").stdout)
+
+    assert found["data"]["n_train"] + found["data"]["n_early_stop"] + found["data"]["n_calibrate"] == 24
+    assert not any(key.endswith("_hashes") for key in found["data"])
+    assert found["config"]["search"]["steps"] == 2
+    assert found["calibration"]["threshold"] == load_bundle(model).calibration["estimate"]["threshold"]
+    assert found["digest"] == bundle_digest(model)
+    assert found["verified"] is True
+    assert "generator.safetensors" in found["files"]
+
+
+def test_info_of_a_damaged_model_is_a_mistake(cli: Any, own_model: Path) -> None:
+    (own_model / "history.csv").write_text("other", encoding="utf-8")
+
+    _one_mistake(cli("info", "--model", own_model), "history.csv")
+
+
+def test_info_reads_weights_without_torch(process: Any, model: Path) -> None:
+    outcome = process("info", "--model", model, "--json", PYTHONPROFILEIMPORTTIME="1")
+    loaded = {line.rpartition("|")[2].strip() for line in outcome.stderr.splitlines()}
+
+    assert outcome.code == 0
+    assert "safetensors" in loaded
+    assert not loaded & {"torch", "cv2"}
