@@ -63,7 +63,7 @@ def evaluate(
     Args:
         data: A folder with `test/good`, `test/<kind>` and, for pixel figures, `ground_truth/<kind>`.
         model: The model folder; see `default_model_path`.
-        report: A folder for `index.html` and `evaluation.json`.
+        report: A folder for `report.html` and `evaluation.json`.
         on_image: Told (path, index, total) after each image.
 
     Raises:
@@ -138,7 +138,7 @@ def _write_report(
         return None if path is None else read_mask(path, (height, width))
 
     write_report(
-        folder / "index.html",
+        folder / "report.html",
         title=f"anogan: {data.name}",
         inspections=run.inspections,
         images=pixels,

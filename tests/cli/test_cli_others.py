@@ -55,6 +55,13 @@ def test_evaluate_prints_figures_with_intervals_and_each_kind(cli: Any, model: P
         assert words in shown
 
 
+def test_evaluate_writes_a_report(cli: Any, model: Path, parts: Path) -> None:
+    cli("evaluate", "--data", parts, "--model", model, "--report", "figures")
+
+    assert "hot spot" in Path("figures", "report.html").read_text(encoding="utf-8")
+    assert json.loads(Path("figures", "evaluation.json").read_text(encoding="utf-8"))["n_defect"] == 3
+
+
 def test_evaluate_without_labelled_images_says_what_to_do(cli: Any, model: Path, parts: Path) -> None:
     _one_mistake(cli("evaluate", "--data", parts / "good", "--model", model), "anogan score")
 
