@@ -79,6 +79,22 @@ def test_every_promised_name_is_there_and_none_is_a_module(repository: Path) -> 
     assert "module" not in kinds.values()
 
 
+def test_help_needs_neither_torch_nor_opencv(repository: Path) -> None:
+    code = """
+import runpy, sys
+sys.argv = ["anogan", "--help"]
+try:
+    runpy.run_module("anogan", run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    print("EXIT", end.code, *sys.modules)
+"""
+    page, _, end = _python(code, repository).rpartition("EXIT ")
+
+    assert "fit" in page
+    assert end.split()[0] in ("0", "None")
+    assert not set(HEAVY) & set(end.split())
+
+
 def test_an_unknown_name_is_an_attribute_error(repository: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as failed:
         _python("import anogan; anogan.scorre", repository)
@@ -171,3 +187,12 @@ def test_the_installed_package_knows_the_version_of_its_metadata(installed: Path
     done = subprocess.run([installed / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True)
 
     assert done.stdout.strip() == "True", done.stderr
+
+
+def test_the_installed_command_shows_its_help(installed: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [installed / "anogan", "--help"], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in ("fit", "score", "evaluate", "sample", "doctor"))
