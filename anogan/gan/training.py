@@ -103,8 +103,11 @@ class GanStage:
             x, seen = self._batch(index * gan.n_critic + critic)
             with self._mixed(), torch.set_grad_enabled(critic == gan.n_critic - 1):
                 fakes = self._fakes(seen, draw)
-            images = [fakes[name] for name in ("prior", "reconstruction") if name in fakes]
-            metrics |= self.adversary.learn(step, x, images, draw)
+            judged = self._judged(x)
+            images = [fakes["prior"]]
+            if "reconstruction" in fakes:
+                images.append(fakes["reconstruction"][: len(fakes["prior"])])
+            metrics |= self.adversary.learn(step, x[:judged], images, draw)
         metrics |= self._generator_step(step, x, fakes, draw)
         for name, ema in self._ema.items():
             ema.update(self.networks.modules()[name], step)
@@ -120,12 +123,20 @@ class GanStage:
         x = self._move(self._source.batch(step, n))
         return x, x
 
+    def _judged(self, x: Tensor) -> int:
+        """How many real tiles D sees per step.
+
+        Beside a joint encoder half of them: the pixel loss already teaches on all, and D's passes are
+        two thirds of a step's arithmetic.
+        """
+        return max(2, len(x) // 2) if self._joint else len(x)
+
     def _move(self, x: Tensor) -> Tensor:
         return x.to(self._device, memory_format=torch.channels_last)
 
     def _fakes(self, seen: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
         """G(z) from the prior and, with an encoder, G(E(x)); the graph is kept for the generator's step."""
-        n = seen.shape[0] // 2 if self._joint else seen.shape[0]
+        n = max(1, self._judged(seen) // 2) if self._joint else len(seen)
         prior = sample_prior(n, self.config, draw, self._device)
         fakes = {"prior": self.networks.generator(prior), "code": prior}
         if self.networks.encoder is not None:
@@ -167,8 +178,10 @@ class GanStage:
         self, step: int, x: Tensor, fakes: Mapping[str, Tensor], draw: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Pixels, D's features, D's opinion, and the pull of E(x) towards the prior."""
-        encoder, reconstruction = self.config.encoder, fakes["reconstruction"]
-        pixels = (x - reconstruction.float()).abs().mean()
+        encoder = self.config.encoder
+        pixels = (x - fakes["reconstruction"].float()).abs().mean()
+        judged = self._judged(x)
+        x, reconstruction = x[:judged], fakes["reconstruction"][:judged]
         with torch.no_grad():
             wanted = features(self._stages, x)
         got = features(self._stages, reconstruction)

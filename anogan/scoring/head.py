@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from anogan.config import Config
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.tiles import TileSource
+from anogan.gan.training import decay_factor, scale_learning_rates
 from anogan.scoring.maps import build_head, head_input
 from anogan.scoring.inverter import Inverter
 
@@ -65,9 +66,8 @@ class HeadStage:
 
     def _set_rate(self, step: int) -> None:
         # One cycle down to 0: the last steps average the noise of the drawn defects away.
-        warm, share = min(1.0, (step + 1) / 50), step / max(1, self.total_steps)
-        base = self._optimiser.param_groups[0].setdefault("base_lr", self.config.head.learning_rate)
-        self._optimiser.param_groups[0]["lr"] = base * warm * (1 - share)
+        warm = min(1.0, (step + 1) / 50)
+        scale_learning_rates([self._optimiser], warm * decay_factor(step, self.total_steps, 1.0))
 
     def _evidence(self, source: TileSource, step: int, n: int) -> tuple[Tensor, Tensor]:
         batch = source.damaged_batch(step, n)
