@@ -18,7 +18,18 @@ from anogan.errors import ConfigError
 
 NetworkSize = Literal[32, 64, 128, 256]
 Norm = Literal["batch", "group", "layer", "none"]
-AlarmPolicy = Literal["warn", "restore", "stop"]
+AlarmPolicy = Literal["off", "warn", "restore", "stop"]
+AlarmKind = Literal[
+    "non-finite",
+    "learning-rate",
+    "collapse",
+    "discriminator-wins",
+    "discriminator-dead",
+    "memorised",
+    "stalled",
+    "few-images",
+    "identical-images",
+]
 
 
 class _Section(BaseModel):
@@ -254,6 +265,15 @@ class MonitorConfig(_Section):
 
     interval: int = Field(100, ge=1, description="Steps between log lines and health checks.")
     checkpoint_interval: int = Field(500, ge=1)
+    alarms: dict[AlarmKind, AlarmPolicy] = Field(
+        default_factory=dict, description="What an alarm does, where not its default (docs/training.md)."
+    )
+
+    @model_validator(mode="after")
+    def _non_finite_is_repaired(self) -> MonitorConfig:
+        if self.alarms.get("non-finite", "restore") not in ("restore", "stop"):
+            raise ValueError("alarms.non-finite must be restore or stop; nothing can be learned from it")
+        return self
 
 
 class RuntimeConfig(_Section):

@@ -77,7 +77,9 @@ def _print(facts: dict[str, Any]) -> None:
     rows = {"images": f"{images}, {_pairs(facts['config']['images'])}", "data": _pairs(facts["data"])}
     rows |= {"training": _pairs(facts["training"]), "metrics": _pairs(facts["metrics"])}
     if facts["health"] is not None:
-        rows["health"] = _plain(facts["health"])
+        from anogan.gan.alarms import health_sentence
+
+        rows["health"] = health_sentence(facts["health"])
     settings = facts["config"]
     rows |= {key: _plain(settings[key]) for key in _SHOWN_SETTINGS if key in settings and key != "images"}
     for name, text in rows.items():

@@ -46,10 +46,11 @@ class Stage(Protocol):
 
 @dataclass
 class History:
-    """What a stage logged: (step, value) per figure, in order, and every alarm that it raised."""
+    """What a stage logged: (step, value) per figure, in order, every alarm, and the kinds that are up now."""
 
     points: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     alarms: list[AlarmRecord] = field(default_factory=list)
+    up: list[str] = field(default_factory=list)
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Appends one value per figure; what is not finite is a gap in a curve, not a point."""
@@ -75,8 +76,9 @@ class LoopSettings:
         checkpoint_path: The file to resume from; the last healthy state lies beside it.
         on_progress: Told (stage, steps done, steps in all, figures) after each step.
         on_event: Told in words what a person should know.
-        on_look: Told (steps done, figures) at each look.
+        on_look: Told (steps done, history) at each look.
         judge: Reads the history after each look and says what is wrong.
+        stop_when_non_finite: Give up at once instead of restoring.
     """
 
     monitor_interval: int
@@ -84,8 +86,9 @@ class LoopSettings:
     checkpoint_path: Path
     on_progress: Callable[[str, int, int, Metrics], None] = lambda *_: None
     on_event: Callable[[str], None] = lambda *_: None
-    on_look: Callable[[int, Metrics], None] = lambda *_: None
+    on_look: Callable[[int, History], None] = lambda *_: None
     judge: Judge = lambda _: ()
+    stop_when_non_finite: bool = False
 
 
 def run_stage(stage: Stage, settings: LoopSettings, *, resume: bool) -> History:
@@ -128,7 +131,6 @@ class _Run:
     def __init__(self, stage: Stage, settings: LoopSettings, *, resume: bool) -> None:
         self._stage, self._settings = stage, settings
         self.history, self.step, self.restores = History(), 0, 0
-        self._active: set[str] = set()
         self._clean_since_save = False
         self._path = settings.checkpoint_path
         self._healthy_path = self._path.with_name(f"{self._path.stem}.healthy{self._path.suffix}")
@@ -153,7 +155,7 @@ class _Run:
                 "restores": self.restores,
                 "history": self.history.points,
                 "alarms": self.history.alarms,
-                "active": sorted(self._active),
+                "up": self.history.up,
             },
         )
         self._clean_since_save = False
@@ -168,15 +170,17 @@ class _Run:
     def look_at(self, metrics: Metrics) -> None:
         """Logs a look and does what the policies of new alarms ask for."""
         self.history.add(self.step, metrics)
-        self._settings.on_look(self.step, metrics)
         alarms = self._settings.judge(self.history)
-        new = [alarm for alarm in alarms if alarm.kind not in self._active]
-        self._active = {alarm.kind for alarm in alarms}
+        new = [alarm for alarm in alarms if alarm.kind not in self.history.up]
+        self.history.up = sorted({alarm.kind for alarm in alarms})
         self._clean_since_save = not alarms
-        for alarm in new:
-            self._heed(alarm)
+        self._settings.on_look(self.step, self.history)
+        for alarm in sorted(new, key=lambda alarm: alarm.policy == "restore"):
+            if self._heed(alarm):
+                break  # The other alarms belong to a state that is gone.
 
-    def _heed(self, alarm: Alarm) -> None:
+    def _heed(self, alarm: Alarm) -> bool:
+        """Warns, restores or stops; returns whether an older state was restored."""
         restore = alarm.policy == "restore" and self.restores < MAX_RESTORES
         action: AlarmPolicy = "restore" if restore else "stop" if alarm.policy == "stop" else "warn"
         self.history.alarms.append(alarm.record(self.step, action))
@@ -187,13 +191,15 @@ class _Run:
             )
         if not restore:
             self._settings.on_event(f"Stage '{self._stage.name}', step {self.step}: {alarm.message}")
-            return
-        self._restore(self._healthy_path if self._healthy_path.exists() else self._path, alarm.message)
+            return False
+        path = self._healthy_path if self._healthy_path.exists() else self._path
+        self._restore(path, alarm.message, alarm.rate_factor)
+        return True
 
     def repair_non_finite(self, metrics: Metrics) -> None:
         """Goes back to the last checkpoint, which is finite, with all learning rates halved."""
         names = sorted(name for name, value in metrics.items() if not math.isfinite(value))
-        if self.restores >= MAX_RESTORES:
+        if self.restores >= MAX_RESTORES or self._settings.stop_when_non_finite:
             raise TrainingError(
                 f"Stage '{self._stage.name}' became non-finite at step {self.step} after {self.restores} "
                 "restores with lower learning rates; lower the learning rates in the config or set "
@@ -202,9 +208,9 @@ class _Run:
         message = f"{', '.join(names)} became non-finite."
         alarm = Alarm("non-finite", message, "restore")
         self.history.alarms.append(alarm.record(self.step, "restore"))
-        self._restore(self._path, message)
+        self._restore(self._path, message, alarm.rate_factor)
 
-    def _restore(self, path: Path, reason: str) -> None:
+    def _restore(self, path: Path, reason: str, rate_factor: float) -> None:
         failed, restores, alarms = self.step, self.restores + 1, self.history.alarms
         self._load(path)
         self.restores, self.history.alarms = restores, alarms
@@ -212,13 +218,13 @@ class _Run:
             for group in optimiser.param_groups:
                 for rate in ("lr", "base_lr"):
                     if rate in group:
-                        group[rate] *= 0.5
+                        group[rate] *= rate_factor
         self._draw_anew()
         # A killed run must not go through the same failure again.
         self.save()
         self._settings.on_event(
             f"Stage '{self._stage.name}', step {failed}: {reason} Restored step {self.step} with learning "
-            "rates halved."
+            f"rates times {rate_factor:.2g}."
         )
 
     def _load(self, path: Path) -> None:
@@ -228,9 +234,9 @@ class _Run:
         self.history = History(
             {name: [(int(s), float(v)) for s, v in points] for name, points in state["history"].items()},
             list(state.get("alarms", [])),
+            list(state.get("up", [])),
         )
         self.step, self.restores = int(state["step"]), int(state["restores"])
-        self._active = set(state.get("active", []))
         self._draw_anew()
 
     def _draw_anew(self) -> None:

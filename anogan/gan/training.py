@@ -221,6 +221,21 @@ class GanStage:
         """The health figures, see `Monitor`."""
         return self._monitor.figures(self.adversary, self.networks, self.averaged(), self._optimisers)
 
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Tensor]:
+        """What a person should see of this state: (16, C, t, t) in [-1, 1] per name.
+
+        `generated` are G(z) of fixed codes; `reconstructions` are eight held-out good tiles, then G(E(x)).
+        """
+        networks = self.averaged()
+        codes = sample_prior(16, self.config, torch.Generator().manual_seed(0), self._device)
+        pictures = {"generated": networks.generator.eval()(codes)}
+        if networks.encoder is not None:
+            x = self._move(self._held_out.batch(0, 8))
+            again = networks.generator(networks.encoder.eval()(x))
+            pictures["reconstructions"] = torch.cat([x, again])
+        return {name: images.float().cpu() for name, images in pictures.items()}
+
     def averaged(self) -> Networks:
         """D as it is and the averages of the others."""
         encoder = self._ema["encoder"].network if "encoder" in self._ema else None

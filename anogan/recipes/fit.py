@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import shutil
 import time
 from collections.abc import Callable
@@ -18,8 +16,10 @@ from anogan.bundle import Bundle, check_save_target, save_bundle
 from anogan.calibration import Calibration, images_needed
 from anogan.config import Config, config_to_dict
 from anogan.errors import BundleError, DataError
+from anogan.gan.alarms import Alarm, health, health_sentence, judge_gan
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.encoder import EncoderStage
+from anogan.gan.logbook import Logbook, event_files, history_csv
 from anogan.gan.loop import History, LoopSettings, Metrics, Stage, run_stage
 from anogan.gan.networks import feature_stack
 from anogan.gan.tiles import TileSource, load_images
@@ -65,14 +65,30 @@ class _Run:
     histories: dict[str, History] = field(default_factory=dict)
 
     def train(self, stage: Stage) -> None:
+        monitor, watched = self.config.monitor, isinstance(stage, GanStage)
+        logbook = Logbook(self.logs, stage.name, stage.pictures if isinstance(stage, GanStage) else None)
         settings = LoopSettings(
-            self.config.monitor.interval,
-            self.config.monitor.checkpoint_interval,
+            monitor.interval,
+            monitor.checkpoint_interval,
             self.work / f"{stage.name}.safetensors",
             self.reporter.progress,
             self.reporter.event,
+            logbook.add,
+            self._judge if watched else lambda _: (),
+            monitor.alarms.get("non-finite") == "stop",
         )
-        self.histories[stage.name] = run_stage(stage, settings, resume=self.resume)
+        try:
+            self.histories[stage.name] = run_stage(stage, settings, resume=self.resume)
+        finally:
+            logbook.close()
+
+    def _judge(self, history: History) -> list[Alarm]:
+        return judge_gan(self.config, history.points)
+
+    @property
+    def logs(self) -> Path:
+        """Where TensorBoard looks while the training goes on."""
+        return self.work / "logs"
 
 
 def fit(
@@ -95,13 +111,13 @@ def fit(
     started = time.monotonic()
     reporter = reporter or Reporter()
     check_save_target(out)
-    split = split_good(
-        scan_dataset(data).good, config.split.early_stop, config.split.calibrate, config.seed
-    )
+    split = split_good(scan_dataset(data).good, config.split.early_stop, config.split.calibrate, config.seed)
     _warn_of_shortfall(config, len(split.calibrate), reporter)
     image_size = _image_size(split, config)
     set_threads(config.runtime)
-    run = _Run(config, pick_device(config.runtime), _work_folder(out, config, split, resume), reporter, resume)
+    run = _Run(
+        config, pick_device(config.runtime), _work_folder(out, config, split, resume), reporter, resume
+    )
     model = _train(run, split, image_size)
     scorer = Scorer(model)
     calibration = calibrate_scorer(
@@ -121,6 +137,8 @@ def fit(
     )
     save_bundle(out, bundle)
     shutil.rmtree(run.work, ignore_errors=True)
+    if metadata["health"]["verdict"] != "healthy":
+        reporter.event(health_sentence(metadata["health"]))
     if (warning := calibration.estimate.warning()) is not None:
         reporter.event(warning)
     return FitResult(out, calibration, metadata)
@@ -152,9 +170,7 @@ def _train(run: _Run, split: Split, image_size: tuple[int, int] | None) -> Model
     return Model(config, networks, scales, head, image_size)
 
 
-def _source(
-    paths: tuple[Path, ...], config: Config, size: tuple[int, int] | None, stream: int
-) -> TileSource:
+def _source(paths: tuple[Path, ...], config: Config, size: tuple[int, int] | None, stream: int) -> TileSource:
     images, errors = load_images(paths, config, size)
     if errors:
         first = next(iter(errors.values()))
@@ -227,7 +243,7 @@ def _metadata(
             ("calibrate", split.calibrate),
         )
     }
-    joined = "".join(sorted(sum(hashes.values(), [])))
+    joined = "".join(sorted(digest for values in hashes.values() for digest in values))
     return {
         "image_size": None if image_size is None else list(image_size),
         "data": {
@@ -242,6 +258,7 @@ def _metadata(
         "torch": torch.__version__,
         "training_seconds": round(seconds, 1),
         "metrics": _last_values(run.histories),
+        "health": health(run.histories),
     }
 
 
@@ -254,16 +271,5 @@ def _last_values(histories: dict[str, History]) -> dict[str, float]:
 
 
 def _attachments(run: _Run, scorer: Scorer, split: Split) -> dict[str, bytes]:
-    return {"history.csv": _history_csv(run.histories)} | fit_pictures(
-        scorer, split.early_stop, run.histories
-    )
-
-
-def _history_csv(histories: dict[str, History]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["stage", "figure", "step", "value"])
-    for stage, history in histories.items():
-        for name, points in history.points.items():
-            writer.writerows([stage, name, step, f"{value:.6g}"] for step, value in points)
-    return text.getvalue().encode()
+    logs = {"history.csv": history_csv(run.histories)} | event_files(run.logs)
+    return logs | fit_pictures(scorer, split.early_stop, run.histories)
