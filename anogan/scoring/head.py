@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
@@ -12,8 +13,8 @@ from anogan.config import Config
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.tiles import TileSource
 from anogan.gan.training import decay_factor, scale_learning_rates
-from anogan.scoring.maps import build_head, head_input
 from anogan.scoring.inverter import Inverter
+from anogan.scoring.maps import build_head, head_input
 
 DICE_SMOOTHING = 1.0
 
@@ -72,10 +73,21 @@ class HeadStage:
     def _evidence(self, source: TileSource, step: int, n: int) -> tuple[Tensor, Tensor]:
         batch = source.damaged_batch(step, n)
         x = batch.damaged.to(self._device)
-        reconstruction = self._inverter.search(x).reconstruction
+        # Half precision searches nearly as well as full and takes half the time of training.
+        with autocast(self._device, self._precision):
+            reconstruction = self._inverter.search(x, self._search_steps(step)).reconstruction
         with torch.no_grad():
             discrimination = self._inverter.discrimination(x, reconstruction)
         return head_input(x, reconstruction, discrimination), batch.mask.to(self._device)
+
+    def _search_steps(self, step: int) -> int | None:
+        """A head that met every length of search also serves a station that cuts it short.
+
+        Without an encoder a short search is far from the image, and only the full one is used.
+        """
+        if self._inverter.networks.encoder is None:
+            return None
+        return int(np.random.default_rng([self.config.seed, step]).integers(self.config.search.steps + 1))
 
     @torch.no_grad()
     def look(self, step: int) -> dict[str, float]:

@@ -92,7 +92,7 @@ def discrimination_score(wanted: list[Tensor], got: list[Tensor], scales: Tensor
         (N,), at least 0; higher is more anomalous.
     """
     layers = [
-        (a - b).abs().flatten(1).mean(dim=1) / scale for a, b, scale in zip(wanted, got, scales, strict=True)
+        (a - b).abs().float().flatten(1).mean(dim=1) / scale for a, b, scale in zip(wanted, got, scales, strict=True)
     ]
     return torch.stack(layers).mean(dim=0)
 
@@ -105,7 +105,8 @@ def search_objective(
     Returns:
         The objective (N,), the penalty (N,) and G(z) (N, C, t, t).
     """
-    reconstruction = objective.generator(z)
+    # float32 even under autocast: the best of several steps differ in the fourth digit.
+    reconstruction = objective.generator(z).float()
     residual = residual_score if config.residual == "l1" else charbonnier_residual
     value = (1 - config.lambda_) * residual(x, reconstruction)
     if config.lambda_ > 0:
