@@ -1,0 +1,230 @@
+"""The whole station graph: raw pixels in, verdict out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from anogan.calibration import Calibration
+from anogan.config import Config
+from anogan.errors import ExportError
+from anogan.export.evidence import calibrated_map, pooled, tile_evidence, used_parts, verdict
+from anogan.export.geometry import COLUMNS, ROWS, Tiling, cut, length, resize, smooth, stitch, tiling
+from anogan.export.gradient import forward
+from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph
+from anogan.export.search import FoldedNetworks, latent_search
+from anogan.scoring.inverter import Inverter
+from anogan.scoring.model import Model
+from anogan.scoring.scorer import CHUNK_PIXELS
+
+_DTYPES = {8: UINT8, 16: UINT16}
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Per-tile results, stacked over all tiles.
+
+    Attributes:
+        pictures: (T, P + C, t, t): evidence maps in order, then the reconstruction.
+        scores: (T, 3): R, D, A.
+        steps_used: (T,) int64.
+    """
+
+    pictures: str
+    scores: str
+    steps_used: str
+
+
+def resizes(model: Model) -> bool:
+    """Whether images of another size are resized rather than refused."""
+    images = model.config.images
+    return model.image_size is not None and (images.size is not None or images.on_mixed_sizes == "resize")
+
+
+def build_scorer(
+    model: Model, calibration: Calibration, *, chunk_pixels: int = CHUNK_PIXELS
+) -> onnx.ModelProto:
+    """The graph that scores images as `anogan.scoring.Scorer` does.
+
+    Inputs: `image` (N, H, W, C) uint8 or uint16; optional `threshold`, `review_threshold` (float32
+    scalars) and `steps` (int64 scalar). Outputs: `score`, `verdict` (0 pass, 1 review, 2 reject),
+    `residual_score`, `discrimination_score`, `anomaly_score`, `steps_used` (N,); `anomaly_map` (N, H, W);
+    `reconstruction` (N, H, W, C) of the image's type.
+
+    Args:
+        model: Frozen networks.
+        calibration: Map statistics and thresholds.
+        chunk_pixels: Tiles of so many pixels are searched at once; bounds the memory, not the image.
+
+    Raises:
+        ExportError: The model has something that the graph cannot hold.
+    """
+    config = model.config
+    with_starts = Inverter(config, model.networks, model.feature_scales).fixed_starts
+    networks = FoldedNetworks.of(model, with_starts.cpu().numpy())
+    g = Graph()
+    _write(g, model, networks, calibration, chunk_pixels)
+    return g.finish("anogan", _inputs(model), _outputs(config), _defaults(config, calibration))
+
+
+def _inputs(model: Model) -> list[onnx.ValueInfoProto]:
+    images = model.config.images
+    fixed = model.image_size is not None and not resizes(model)
+    height, width = model.image_size if fixed and model.image_size else ("height", "width")
+    return [
+        helper.make_tensor_value_info(
+            "image", _DTYPES[images.bit_depth], ["batch", height, width, images.channels]
+        ),
+        helper.make_tensor_value_info("threshold", FLOAT, []),
+        helper.make_tensor_value_info("review_threshold", FLOAT, []),
+        helper.make_tensor_value_info("steps", INT64, []),
+    ]
+
+
+def _outputs(config: Config) -> list[onnx.ValueInfoProto]:
+    sides = ["batch", "height", "width"]
+    per_image = {
+        "score": FLOAT,
+        "verdict": INT64,
+        "residual_score": FLOAT,
+        "discrimination_score": FLOAT,
+        "anomaly_score": FLOAT,
+        "steps_used": INT64,
+    }
+    return [
+        *(helper.make_tensor_value_info(name, kind, ["batch"]) for name, kind in per_image.items()),
+        helper.make_tensor_value_info("anomaly_map", FLOAT, sides),
+        helper.make_tensor_value_info(
+            "reconstruction", _DTYPES[config.images.bit_depth], [*sides, config.images.channels]
+        ),
+    ]
+
+
+def _defaults(config: Config, calibration: Calibration) -> list[onnx.TensorProto]:
+    return [
+        numpy_helper.from_array(np.array(calibration.threshold, np.float32), "threshold"),
+        numpy_helper.from_array(np.array(calibration.review_threshold, np.float32), "review_threshold"),
+        numpy_helper.from_array(np.array(config.search.steps, np.int64), "steps"),
+    ]
+
+
+def _write(
+    g: Graph, model: Model, networks: FoldedNetworks, calibration: Calibration, chunk_pixels: int
+) -> None:
+    config = model.config
+    tile, overlap, channels = config.tiles.size, config.tiles.overlap, config.images.channels
+    x, height, width = _network_pixels(g, model)
+    rows, columns = (tiling(g, side, tile, overlap) for side in (height, width))
+    tiles = cut(g, x, rows, columns, channels, tile)
+    chunks = _search_in_chunks(g, networks, config, tiles, max(1, chunk_pixels // tile**2))
+    names = _parts(networks, config)
+    pictures = stitch(g, chunks.pictures, rows, columns, len(names) + channels, tile)
+    evidence, reconstruction = g.ops("Split", 2, pictures, g.i64([len(names), channels]), axis=1)
+    smoothed = smooth(g, evidence, config.score.smoothing_sigma)
+    anomaly_map = calibrated_map(g, smoothed, names, calibration, config.score)
+    score = g.rename(pooled(g, anomaly_map, config.score), "score")
+    g.rename(verdict(g, score, "threshold", "review_threshold"), "verdict")
+    _write_tile_scores(g, chunks, rows, columns)
+    _write_pictures(g, model, anomaly_map, reconstruction)
+
+
+def _parts(networks: FoldedNetworks, config: Config) -> list[str]:
+    names = ["residual", "discrimination"] + ([] if networks.head is None else ["head"])
+    used = used_parts(names, config.score)
+    if not used:
+        raise ExportError(
+            f"None of the parts {names} has a weight above 0; raise one of score.*_weight and calibrate."
+        )
+    return used
+
+
+def _network_pixels(g: Graph, model: Model) -> tuple[str, str, str]:
+    """(N, C, h, w) in [-1, 1] at network resolution, h and w."""
+    x = g.op("Transpose", g.cast("image", FLOAT), perm=[0, 3, 1, 2])
+    if model.image_size is None:
+        height, width = length(g, x, ROWS), length(g, x, COLUMNS)
+    else:
+        height, width = (g.i64(side) for side in model.image_size)
+        if resizes(model):
+            x = resize(g, x, height, width)
+    top = g.f32(2**model.config.images.bit_depth - 1)
+    return g.op("Sub", g.op("Mul", g.op("Div", x, top), g.f32(2)), g.f32(1)), height, width
+
+
+def _search_in_chunks(g: Graph, networks: FoldedNetworks, config: Config, tiles: str, most: int) -> _Chunks:
+    """Searches all tiles, at most `most` at once.
+
+    The chunks are of one size, as the scan outputs of a `Loop` must be; what is missing in the last one is
+    filled with the last tile, which wastes less than one tile per chunk.
+    """
+    total = length(g, tiles, 0)
+    one = g.i64(1)
+    n_chunks = g.op("Div", g.op("Add", total, g.i64(most - 1)), g.i64(most))
+    size = g.op("Div", g.op("Sub", g.op("Add", total, n_chunks), one), n_chunks)
+    places = g.op("Range", g.i64(0), size, one)
+    final = g.op("Sub", total, one)
+
+    def trip(body: Graph, inputs: list[str]) -> list[str]:
+        chunk, going = inputs
+        own = body.op("Min", body.op("Add", places, body.op("Mul", chunk, size)), final)
+        found = _search_chunk(body, networks, config, body.op("Gather", tiles, own, axis=0))
+        return [going, found.pictures, found.scores, found.steps_used]
+
+    body = g.body(trip, [INT64, BOOL], [BOOL, FLOAT, FLOAT, INT64])
+    stacked = g.ops("Loop", 3, n_chunks, g.constant(True, np.bool_), body=body)
+    return _Chunks(*(_all_tiles(g, value, total) for value in stacked))
+
+
+def _all_tiles(g: Graph, stacked: str, total: str) -> str:
+    """(chunks, size, ...) -> (T, ...)."""
+    shape = g.op("Concat", g.i64([-1]), g.op("Shape", stacked, start=2), axis=0)
+    flat = g.op("Reshape", stacked, shape)
+    return g.op("Slice", flat, g.i64([0]), g.op("Unsqueeze", total, g.i64([0])), g.i64([0]))
+
+
+def _search_chunk(g: Graph, networks: FoldedNetworks, config: Config, x: str) -> _Chunks:
+    z, steps_used = latent_search(g, networks, config.search, x, "steps")
+    reconstruction = forward(g, networks.generator, z)[-1]
+    found = tile_evidence(g, networks, x, reconstruction)
+    weight = config.search.lambda_
+    anomaly = g.op(
+        "Add",
+        g.op("Mul", found.residual, g.f32(1 - weight)),
+        g.op("Mul", found.discrimination, g.f32(weight)),
+    )
+    maps = [found.maps[name] for name in _parts(networks, config)]
+    columns = [g.op("Unsqueeze", s, g.i64([1])) for s in (found.residual, found.discrimination, anomaly)]
+    return _Chunks(
+        pictures=g.op("Concat", *maps, reconstruction, axis=1),
+        scores=g.op("Concat", *columns, axis=1),
+        steps_used=steps_used,
+    )
+
+
+def _write_tile_scores(g: Graph, chunks: _Chunks, rows: Tiling, columns: Tiling) -> None:
+    """Scores of each image's worst tile and steps of its slowest."""
+    per_image = g.op("Unsqueeze", g.op("Mul", rows.n, columns.n), g.i64([0]))
+    steps = g.op("Reshape", chunks.steps_used, g.op("Concat", g.i64([-1]), per_image, axis=0))
+    g.rename(g.op("ReduceMax", steps, g.i64([1]), keepdims=0), "steps_used")
+    scores = g.op("Reshape", chunks.scores, g.op("Concat", g.i64([-1]), per_image, g.i64([3]), axis=0))
+    worst = g.op("ReduceMax", scores, g.i64([1]), keepdims=0)
+    for column, name in enumerate(("residual_score", "discrimination_score", "anomaly_score")):
+        g.rename(g.op("Gather", worst, g.i64(column), axis=1), name)
+
+
+def _write_pictures(g: Graph, model: Model, anomaly_map: str, reconstruction: str) -> None:
+    """Map and reconstruction at the input's resolution."""
+    if resizes(model):
+        height, width = length(g, "image", 1), length(g, "image", 2)
+        anomaly_map = resize(g, anomaly_map, height, width)
+        reconstruction = resize(g, reconstruction, height, width)
+    g.rename(g.op("Squeeze", anomaly_map, g.i64([1])), "anomaly_map")
+    bit_depth = model.config.images.bit_depth
+    top = g.f32(2**bit_depth - 1)
+    scaled = g.op("Mul", g.op("Div", g.op("Add", reconstruction, g.f32(1)), g.f32(2)), top)
+    clipped = g.op("Min", g.op("Max", g.op("Round", scaled), g.f32(0)), top)
+    pixels = g.cast(g.op("Transpose", clipped, perm=[0, 2, 3, 1]), _DTYPES[bit_depth])
+    g.rename(pixels, "reconstruction")

@@ -1,0 +1,121 @@
+"""From found codes to scores, maps and a verdict, as ONNX nodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anogan.calibration import Calibration
+from anogan.config import ScoreConfig
+from anogan.errors import CalibrationError
+from anogan.export.geometry import COLUMNS, ROWS, length
+from anogan.export.gradient import enlarge, forward
+from anogan.export.graph import DOUBLE, FLOAT, INT64, Graph
+from anogan.export.search import FoldedNetworks, features
+from anogan.scoring.scorer import score_weights
+
+PASS, REVIEW, REJECT = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class TileEvidence:
+    """What the search found about each tile.
+
+    Attributes:
+        maps: Kind of evidence -> (T, 1, t, t), not smoothed.
+        residual: (T,), R(x).
+        discrimination: (T,), D(x).
+    """
+
+    maps: dict[str, str]
+    residual: str
+    discrimination: str
+
+
+def tile_evidence(g: Graph, networks: FoldedNetworks, x: str, reconstruction: str) -> TileEvidence:
+    """Residual, discrimination and head maps of tiles (T, C, t, t) and their scores."""
+    difference = g.op("Abs", g.op("Sub", x, reconstruction))
+    discrimination = _discrimination_map(g, networks, x, reconstruction)
+    maps = {
+        "residual": g.op("ReduceMean", difference, g.i64([1]), keepdims=1),
+        "discrimination": discrimination,
+    }
+    if networks.head is not None:
+        seen = g.op("Concat", x, reconstruction, difference, discrimination, axis=1)
+        maps["head"] = forward(g, networks.head, seen)[-1]
+    return TileEvidence(maps, _tile_mean(g, difference), _tile_mean(g, discrimination))
+
+
+def _tile_mean(g: Graph, x: str) -> str:
+    return g.op("ReduceMean", x, g.i64([1, 2, 3]), keepdims=0)
+
+
+def _discrimination_map(g: Graph, networks: FoldedNetworks, x: str, reconstruction: str) -> str:
+    wanted, got = features(g, networks, x), features(g, networks, reconstruction)
+    side = networks.image_shape[1]
+    layers = []
+    for a, b, scale, (_, feature_side, _) in zip(
+        wanted, got, networks.feature_scales, networks.feature_shapes, strict=True
+    ):
+        difference = g.op("ReduceMean", g.op("Abs", g.op("Sub", a, b)), g.i64([1]), keepdims=1)
+        layers.append(enlarge(g, g.op("Div", difference, g.f32(scale)), side // feature_side))
+    return g.op("Div", g.op("Sum", *layers), g.f32(len(layers)))
+
+
+def used_parts(names: Sequence[str], config: ScoreConfig) -> list[str]:
+    """The kinds of evidence that count, in the order in which they are summed."""
+    weights = score_weights(config)
+    return [name for name in names if weights[name] > 0]
+
+
+def calibrated_map(
+    g: Graph, parts: str, names: Sequence[str], calibration: Calibration, config: ScoreConfig
+) -> str:
+    """`combine`: smoothed parts (N, P, h, w) -> map (N, 1, h, w) in standard deviations of good parts."""
+    missing = [name for name in names if name not in calibration.statistics]
+    if missing:
+        raise CalibrationError(f"The calibration knows no part {missing[0]!r}; calibrate the model again.")
+    statistics = [calibration.statistics[name] for name in names]
+    mean = g.f32(np.stack([s.mean for s in statistics]))
+    std = g.f32(np.stack([s.std for s in statistics]))
+    weights = [score_weights(config)[name] for name in names]
+    norm = math.sqrt(sum(w**2 for w in weights))
+    shares = g.f32(np.reshape([w / norm for w in weights], (-1, 1, 1)))
+    normalised = g.op("Div", g.op("Sub", parts, mean), std)
+    return g.op("ReduceSum", g.op("Mul", normalised, shares), g.i64([1]), keepdims=1)
+
+
+def pooled(g: Graph, anomaly_map: str, config: ScoreConfig) -> str:
+    """`pool` of (N, 1, h, w): (N,); not a number where any counted pixel is not."""
+    border = config.border
+    if border:
+        anomaly_map = g.op(
+            "Slice", anomaly_map, g.i64([border, border]), g.i64([-border, -border]), g.i64([ROWS, COLUMNS])
+        )
+    flat = g.op("Flatten", anomaly_map, axis=1)
+    if config.pooling == "max":
+        value = g.op("ReduceMax", flat, g.i64([1]), keepdims=0)
+    else:
+        share = g.constant(config.top_share, np.float64)
+        count = g.op("Mul", g.cast(length(g, flat, 1), DOUBLE), share)
+        k = g.op("Reshape", g.cast(g.op("Ceil", count), INT64), g.i64([1]))
+        top = g.ops("TopK", 2, flat, k, axis=1, sorted=0)[0]
+        value = g.cast(g.op("ReduceMean", g.cast(top, DOUBLE), g.i64([1]), keepdims=0), FLOAT)
+    # A maximum may pass over what is not a number.
+    broken = g.op("ReduceMax", g.cast(g.op("IsNaN", flat), FLOAT), g.i64([1]), keepdims=0)
+    return g.op("Where", g.op("Greater", broken, g.f32(0)), g.f32(np.nan), value)
+
+
+def verdict(g: Graph, score: str, threshold: str, review_threshold: str) -> str:
+    """`decide`: 0 pass, 1 review, 2 reject, (N,) int64; what is not finite goes to review."""
+    review = g.op("Min", review_threshold, threshold)
+    above = g.op(
+        "Add",
+        g.cast(g.op("Greater", score, review), INT64),
+        g.cast(g.op("Greater", score, threshold), INT64),
+    )
+    unknown = g.op("Or", g.op("IsNaN", score), g.op("IsInf", score))
+    return g.op("Where", unknown, g.i64(REVIEW), above)

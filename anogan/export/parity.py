@@ -1,0 +1,158 @@
+"""The gate: an exported file must decide as PyTorch does, from raw pixels, or it is not written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.errors import ExportError
+from anogan.inspection import Inspection
+from anogan.scoring import Scorer
+from anogan.station import Scorer as StationScorer
+
+Images = Sequence[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far the two may differ, as a share of 1 + |PyTorch's value|.
+
+    Attributes:
+        exact: Scores and maps without a search step: one forward pass, so rounding alone.
+        search: Scores after the whole search. Rounding decides the sign of a residual that is about 0, and
+            with it the gradient, so two correct searches part and meet again only as they converge.
+    """
+
+    exact: float = 1e-4
+    search: float = 5e-2
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The greatest differences between the two at one number of steps, as shares of 1 + |value|.
+
+    Attributes:
+        steps: Search steps.
+        score: Of the image scores; `median_score` is the median over images.
+        map: Of any pixel of the anomaly maps.
+        reconstruction: Of any pixel value, in grey levels, not a share.
+        verdicts_changed: Images that got another verdict.
+    """
+
+    steps: int
+    score: float
+    median_score: float
+    map: float
+    reconstruction: int
+    verdicts_changed: int
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the gate found.
+
+    Attributes:
+        n_images: Images compared.
+        agreements: Without a step, with one, and with all.
+        batch_identical: Whether each image scored the same, bit for bit, alone and among the others.
+    """
+
+    n_images: int
+    agreements: tuple[Agreement, ...]
+    batch_identical: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self) | {"agreements": [asdict(a) for a in self.agreements]}
+
+
+def measure_parity(scorer: Scorer, station: StationScorer, images: Images) -> Parity:
+    """Scores the images with both.
+
+    Args:
+        scorer: The PyTorch scorer, calibrated.
+        station: The exported file's scorer, with the default number of steps.
+        images: As `Scorer.score` takes them.
+    """
+    full = scorer.config.search.steps
+    agreements = []
+    for steps in sorted({0, min(1, full), full}):
+        own = Scorer(scorer.model, scorer.calibration, steps=steps)
+        exported = station.with_steps(steps)
+        pairs = [(own.score([image])[0], exported.score([image])[0]) for image in images]
+        agreements.append(_agreement(steps, pairs))
+    alone = [b for _, b in pairs]
+    together = station.score(images)
+    return Parity(len(images), tuple(agreements), _identical(alone, together))
+
+
+def _agreement(steps: int, pairs: Sequence[tuple[Inspection, Inspection]]) -> Agreement:
+    scores = [_share(a.score, b.score) for a, b in pairs]
+    return Agreement(
+        steps=steps,
+        score=max(scores),
+        median_score=float(np.median(scores)),
+        map=max(_share(a.anomaly_map, b.anomaly_map) for a, b in pairs),
+        reconstruction=max(_levels(a.reconstruction, b.reconstruction) for a, b in pairs),
+        verdicts_changed=sum(a.verdict != b.verdict for a, b in pairs),
+    )
+
+
+def _share(wanted: float | NDArray[Any], got: float | NDArray[Any]) -> float:
+    if np.shape(wanted) != np.shape(got):
+        return float("inf")
+    difference = np.abs(np.subtract(wanted, got)) / (1 + np.abs(wanted))
+    return float(np.max(difference)) if np.isfinite(difference).all() else float("inf")
+
+
+def _levels(wanted: NDArray[Any], got: NDArray[Any]) -> int:
+    if wanted.shape != got.shape or wanted.dtype != got.dtype:
+        raise ExportError(
+            f"The exported reconstruction is {got.shape} {got.dtype}, PyTorch's {wanted.shape} "
+            f"{wanted.dtype}; please report this model's config as a bug."
+        )
+    return int(np.abs(wanted.astype(np.int64) - got.astype(np.int64)).max())
+
+
+def _identical(alone: Sequence[Inspection], together: Sequence[Inspection]) -> bool:
+    return all(
+        a.score == b.score and np.array_equal(a.anomaly_map, b.anomaly_map)
+        for a, b in zip(alone, together, strict=True)
+    )
+
+
+def require_parity(parity: Parity, tolerance: Tolerance) -> None:
+    """Refuses an export that decides otherwise.
+
+    Raises:
+        ExportError: Verdicts, scores or maps differ by more than the tolerance.
+    """
+    first, last = parity.agreements[0], parity.agreements[-1]
+    if not (first.score <= tolerance.exact and first.map <= tolerance.exact):
+        raise ExportError(
+            f"The exported file computes another score than PyTorch without any search step (score by "
+            f"{first.score:.2g}, map by {first.map:.2g} of its value, {tolerance.exact:.2g} allowed); it was "
+            "not written. Please report this model's config as a bug."
+        )
+    for agreement in parity.agreements:
+        if agreement.verdicts_changed:
+            raise ExportError(
+                f"The exported file gives another verdict than PyTorch on {agreement.verdicts_changed} of "
+                f"{parity.n_images} images after {agreement.steps} search steps; it was not written. "
+                + _ADVICE
+            )
+    if not last.score <= tolerance.search:
+        raise ExportError(
+            f"The exported file's scores differ from PyTorch's by up to {last.score:.2g} of their value "
+            f"after {last.steps} search steps ({tolerance.search:.2g} allowed); it was not written. {_ADVICE}"
+        )
+
+
+_ADVICE = (
+    "This search amplifies rounding: lower search.learning_rate or search.steps, or use search.residual: "
+    "charbonnier, and calibrate again."
+)

@@ -1,0 +1,364 @@
+"""The latent search as ONNX nodes: the objective, its gradient, one step of Adam, the `Loop`.
+
+The arithmetic is that of `anogan.scoring.search`, value by value; the tests compare single steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.config import SearchConfig
+from anogan.errors import ExportError
+from anogan.export.gradient import backward, forward
+from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
+from anogan.export.layers import Convolution, Layer, fold
+from anogan.gan.networks import feature_stack
+from anogan.scoring.model import Model
+from anogan.scoring.search import ADAM_BETAS, ADAM_EPS, CHARBONNIER_EPS
+
+STATE_TYPES: dict[str, int] = {
+    "z": FLOAT,
+    "m": FLOAT,
+    "v": FLOAT,
+    "decay1": DOUBLE,
+    "decay2": DOUBLE,
+    "best_z": FLOAT,
+    "best_value": FLOAT,
+    "steps_used": INT64,
+}
+STOP_TYPES: dict[str, int] = {"reference": FLOAT, "since": INT64, "active": BOOL}
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedNetworks:
+    """A model's networks as layers.
+
+    Attributes:
+        generator: z -> image.
+        stages: D's hidden layers, one tuple per feature.
+        encoder: Image -> z, or None.
+        head: `head_input` -> logit, or None.
+        feature_scales: (L,).
+        fixed_starts: (R, d, g, g), the codes that a search starts from.
+        image_shape: (C, t, t) of one tile.
+    """
+
+    generator: tuple[Layer, ...]
+    stages: tuple[tuple[Layer, ...], ...]
+    encoder: tuple[Layer, ...] | None
+    head: tuple[Layer, ...] | None
+    feature_scales: NDArray[np.float32]
+    fixed_starts: NDArray[np.float32]
+    image_shape: tuple[int, int, int]
+
+    @property
+    def feature_shapes(self) -> list[tuple[int, int, int]]:
+        """(C_l, H_l, W_l) of each of D's hidden layers."""
+        _, side, _ = self.image_shape
+        shapes = []
+        for stage in self.stages:
+            channels = 0
+            for layer in stage:
+                if isinstance(layer, Convolution):
+                    kernel = layer.dilation * (layer.weight.shape[2] - 1) + 1
+                    side = (side + 2 * layer.padding - kernel) // layer.stride + 1
+                    channels = layer.weight.shape[0]
+            shapes.append((channels, side, side))
+        return shapes
+
+    @classmethod
+    def of(cls, model: Model, fixed_starts: NDArray[np.float32]) -> FoldedNetworks:
+        """Folds a frozen model's networks."""
+        networks, config = model.networks, model.config
+        size = config.tiles.size
+        return cls(
+            generator=fold(networks.generator, "generator"),
+            stages=tuple(
+                fold(stage.children(), "discriminator") for stage in feature_stack(networks.discriminator)
+            ),
+            encoder=None if networks.encoder is None else fold(networks.encoder, "encoder"),
+            head=None if model.head is None else fold(model.head, "head"),
+            feature_scales=np.asarray(model.feature_scales.cpu().numpy(), np.float32),
+            fixed_starts=fixed_starts,
+            image_shape=(config.images.channels, size, size),
+        )
+
+
+@dataclass(frozen=True)
+class Point:
+    """The objective at one z.
+
+    Attributes:
+        value: (N,), A(x) plus the prior penalty.
+        gradient: Of `value` with respect to z, shape of z; empty when it was not asked for.
+    """
+
+    value: str
+    gradient: str
+
+
+def features(g: Graph, networks: FoldedNetworks, x: str) -> list[str]:
+    """f(x): the activations of D's hidden layers, finest first."""
+    found = []
+    for stage in networks.stages:
+        x = forward(g, stage, x)[-1]
+        found.append(x)
+    return found
+
+
+def starts(g: Graph, networks: FoldedNetworks, x: str) -> str:
+    """(R N, d, g, g): E(x) first if there is an encoder, then the fixed codes, each for every tile."""
+    fixed = networks.fixed_starts
+    parts = []
+    if networks.encoder is not None:
+        parts.append(forward(g, networks.encoder, x)[-1])
+        fixed = fixed[1:]
+    if len(fixed):
+        n = g.op("Shape", x, end=1)
+        shape = g.op("Concat", n, g.i64(fixed.shape[1:]), axis=0)
+        parts += [g.op("Expand", g.constant(code[None]), shape) for code in fixed]
+    return parts[0] if len(parts) == 1 else g.op("Concat", *parts, axis=0)
+
+
+def objective(
+    g: Graph,
+    networks: FoldedNetworks,
+    config: SearchConfig,
+    x: str,
+    wanted: list[str],
+    z: str,
+    *,
+    gradient: bool,
+) -> Point:
+    """`search_objective` at z, and on demand its gradient.
+
+    Args:
+        g: Where to write.
+        networks: Folded networks.
+        config: lambda, residual, prior weight.
+        x: Tiles (N, C, t, t).
+        wanted: f(x); not used with lambda 0.
+        z: (N, d, g, g).
+        gradient: Whether the gradient is wanted.
+    """
+    generated = forward(g, networks.generator, z)
+    y = generated[-1]
+    pixels = int(np.prod(networks.image_shape))
+    value, slope = _residual(g, config, g.op("Sub", y, x), (1 - config.lambda_) / pixels)
+    if config.lambda_ > 0:
+        distance, at_image = _discrimination(g, networks, config, y, wanted, gradient=gradient)
+        value = g.op("Add", value, distance)
+        slope = g.op("Add", slope, at_image) if gradient else slope
+    d = networks.fixed_starts[0].size
+    if config.prior_weight > 0:
+        penalty = g.op("Mul", _mean(g, g.op("Mul", z, z)), g.f32(config.prior_weight))
+        value = g.op("Add", value, penalty)
+    if not gradient:
+        return Point(value, "")
+    at_z = backward(g, networks.generator, generated, slope)
+    if config.prior_weight > 0:
+        at_z = g.op("Add", at_z, g.op("Mul", z, g.f32(2 * config.prior_weight / d)))
+    return Point(value, at_z)
+
+
+def _residual(g: Graph, config: SearchConfig, d: str, weight: float) -> tuple[str, str]:
+    """Weighted residual score (N,) and its gradient at the image; `weight` is per pixel value."""
+    if config.residual == "l1":
+        size, slope = g.op("Abs", d), g.op("Sign", d)
+    else:
+        size = g.op("Sqrt", g.op("Add", g.op("Mul", d, d), g.f32(CHARBONNIER_EPS**2)))
+        slope = g.op("Div", d, size)
+    value = g.op("Mul", _mean(g, size), g.f32(1 - config.lambda_))
+    return value, g.op("Mul", slope, g.f32(weight))
+
+
+def _discrimination(
+    g: Graph, networks: FoldedNetworks, config: SearchConfig, y: str, wanted: list[str], *, gradient: bool
+) -> tuple[str, str]:
+    """Weighted discrimination score (N,) and its gradient at the image."""
+    passes, x = [], y
+    for stage in networks.stages:
+        passes.append(forward(g, stage, x))
+        x = passes[-1][-1]
+    differences = [g.op("Sub", values[-1], want) for values, want in zip(passes, wanted, strict=True)]
+    shares = config.lambda_ / (len(passes) * networks.feature_scales.astype(np.float64))
+    terms = [
+        g.op("Mul", _mean(g, g.op("Abs", d)), g.f32(share))
+        for d, share in zip(differences, shares, strict=True)
+    ]
+    value = terms[0]
+    for term in terms[1:]:
+        value = g.op("Add", value, term)
+    if not gradient:
+        return value, ""
+    sizes = [int(np.prod(shape)) for shape in networks.feature_shapes]
+    slope = ""
+    for stage, values, d, share, size in reversed(
+        list(zip(networks.stages, passes, differences, shares, sizes, strict=True))
+    ):
+        own = g.op("Mul", g.op("Sign", d), g.f32(share / size))
+        slope = backward(g, stage, values, g.op("Add", own, slope) if slope else own)
+    return value, slope
+
+
+def _mean(g: Graph, x: str) -> str:
+    """(N,): mean of everything but the first axis."""
+    return g.op("ReduceMean", x, g.i64([1, 2, 3]), keepdims=0)
+
+
+def adam(g: Graph, config: SearchConfig, state: dict[str, str], gradient: str) -> dict[str, str]:
+    """One step of Adam: new z, m, v and decays.
+
+    The bias corrections are computed from running powers of beta, so that nothing is a constant that the
+    graph optimiser could fold: it removes `+ 1e-8` as if it were `+ 0`, and a zero gradient is then 0 / 0.
+    """
+    beta1, beta2 = ADAM_BETAS
+    m = _average(g, state["m"], gradient, beta1)
+    v = _average(g, state["v"], g.op("Mul", gradient, gradient), beta2)
+    one = g.constant(1.0, np.float64)
+    decay1 = g.op("Mul", state["decay1"], g.constant(beta1, np.float64))
+    decay2 = g.op("Mul", state["decay2"], g.constant(beta2, np.float64))
+    root = g.op("Sqrt", g.op("Sub", one, decay2))
+    rate = g.op(
+        "Div", g.op("Mul", root, g.constant(config.learning_rate, np.float64)), g.op("Sub", one, decay1)
+    )
+    eps = g.op("Mul", root, g.constant(ADAM_EPS, np.float64))
+    bottom = g.op("Add", g.op("Sqrt", v), g.cast(eps, FLOAT))
+    moved = g.op("Sub", state["z"], g.op("Div", g.op("Mul", m, g.cast(rate, FLOAT)), bottom))
+    return {"z": moved, "m": m, "v": v, "decay1": decay1, "decay2": decay2}
+
+
+def _average(g: Graph, old: str, new: str, beta: float) -> str:
+    return g.op("Add", g.op("Mul", old, g.f32(beta)), g.op("Mul", new, g.f32(1 - beta)))
+
+
+def keep_best(g: Graph, config: SearchConfig, state: dict[str, str], value: str, step: str) -> dict[str, str]:
+    """The best code so far, the steps taken and which tiles go on, after the objective at `state["z"]`."""
+    better = g.op("Less", value, state["best_value"])
+    used = step
+    if config.tolerance > 0:
+        better = g.op("And", state["active"], better)
+        used = g.op("Where", state["active"], step, state["steps_used"])
+    elif step:
+        used = g.op("Expand", step, g.op("Shape", value))
+    kept = {
+        "best_z": g.op("Where", _as_map(g, better), state["z"], state["best_z"]),
+        "best_value": g.op("Where", better, value, state["best_value"]),
+        "steps_used": used,
+    }
+    return kept | (_stop_the_settled(g, config, state, kept["best_value"]) if config.tolerance > 0 else {})
+
+
+def _stop_the_settled(g: Graph, config: SearchConfig, state: dict[str, str], best: str) -> dict[str, str]:
+    fell = g.op("Less", best, g.op("Mul", state["reference"], g.f32(1 - config.tolerance)))
+    since = g.op("Where", fell, g.i64(0), g.op("Add", state["since"], g.i64(1)))
+    return {
+        "reference": g.op("Where", fell, best, state["reference"]),
+        "since": since,
+        "active": g.op("And", state["active"], g.op("Less", since, g.i64(config.patience))),
+    }
+
+
+def _as_map(g: Graph, per_tile: str) -> str:
+    return g.op("Reshape", per_tile, g.i64([-1, 1, 1, 1]))
+
+
+def first_state(g: Graph, config: SearchConfig, z: str) -> dict[str, str]:
+    """The search's state before its first step."""
+    n = g.op("Shape", z, end=1)
+    zeros = g.op("Mul", z, g.f32(0))
+    state = {
+        "z": z,
+        "m": zeros,
+        "v": zeros,
+        "decay1": g.constant(1.0, np.float64),
+        "decay2": g.constant(1.0, np.float64),
+        "best_z": z,
+        "best_value": g.op("Expand", g.f32(np.inf), n),
+        "steps_used": g.op("Expand", g.i64(0), n),
+    }
+    if config.tolerance > 0:
+        state |= {
+            "reference": g.op("Expand", g.f32(np.inf), n),
+            "since": g.op("Expand", g.i64(0), n),
+            "active": g.op("Expand", g.constant(True, np.bool_), n),
+        }
+    return state
+
+
+def state_types(config: SearchConfig) -> dict[str, int]:
+    """ONNX element type of each part of the state, in order."""
+    return STATE_TYPES | (STOP_TYPES if config.tolerance > 0 else {})
+
+
+def search_step(
+    g: Graph,
+    networks: FoldedNetworks,
+    config: SearchConfig,
+    x: str,
+    wanted: list[str],
+    state: dict[str, str],
+    step: str,
+) -> dict[str, str]:
+    """One trip of the loop: look, keep the best, move the tiles that are still searched."""
+    point = objective(g, networks, config, x, wanted, state["z"], gradient=True)
+    kept = keep_best(g, config, state, point.value, step)
+    moved = adam(g, config, state, point.gradient)
+    if config.tolerance > 0:
+        moved["z"] = g.op("Where", _as_map(g, kept["active"]), moved["z"], state["z"])
+    return moved | kept
+
+
+def latent_search(
+    g: Graph, networks: FoldedNetworks, config: SearchConfig, x: str, steps: str
+) -> tuple[str, str]:
+    """The best code of each tile after at most `steps` steps.
+
+    Args:
+        g: Where to write.
+        networks: Folded networks.
+        config: The search's settings.
+        x: Tiles (N, C, t, t) in [-1, 1].
+        steps: int64 scalar.
+
+    Returns:
+        z (N, d, g, g) and the steps taken (N,) int64.
+    """
+    restarts = len(networks.fixed_starts)
+    if restarts < 1:
+        raise ExportError("search.restarts is 0; expected at least 1.")
+    state = first_state(g, config, starts(g, networks, x))
+    repeated = x if restarts == 1 else g.op("Concat", *[x] * restarts, axis=0)
+    wanted = features(g, networks, repeated) if config.lambda_ > 0 else []
+    types = state_types(config)
+
+    def trip(body: Graph, inputs: list[str]) -> list[str]:
+        step, going, *values = inputs
+        new = search_step(
+            body, networks, config, repeated, wanted, dict(zip(types, values, strict=True)), step
+        )
+        if config.tolerance > 0:
+            going = body.cast(body.op("ReduceMax", body.cast(new["active"], INT64), keepdims=0), BOOL)
+        return [going, *(new[name] for name in types)]
+
+    going = g.constant(True, np.bool_)
+    body = g.body(trip, [INT64, BOOL, *types.values()], [BOOL, *types.values()])
+    ends = g.ops("Loop", len(types), steps, going, *(state[name] for name in types), body=body)
+    state = dict(zip(types, ends, strict=True))
+    last = objective(g, networks, config, repeated, wanted, state["z"], gradient=False)
+    kept = keep_best(g, config, state, last.value, steps)
+    return _best_of_restarts(g, kept, restarts)
+
+
+def _best_of_restarts(g: Graph, kept: dict[str, str], restarts: int) -> tuple[str, str]:
+    if restarts == 1:
+        return kept["best_z"], kept["steps_used"]
+    values = g.op("Reshape", kept["best_value"], g.i64([restarts, -1]))
+    choice = g.op("ArgMin", values, axis=0, keepdims=0)
+    n = g.op("Shape", values, start=1, end=2)
+    tile = g.op("Range", g.i64(0), g.op("Squeeze", n), g.i64(1))
+    rows = g.op("Add", g.op("Mul", choice, n), tile)
+    return g.op("Gather", kept["best_z"], rows, axis=0), g.op("Gather", kept["steps_used"], rows, axis=0)

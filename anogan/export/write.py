@@ -1,0 +1,179 @@
+"""Writes a scorer file: build, check against PyTorch, calibrate for fewer steps, seal, put in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+
+from anogan import __version__
+from anogan.calibration import Calibration, recalibrated
+from anogan.config import config_to_dict
+from anogan.errors import CalibrationError, ExportError, StorageError
+from anogan.export.build import build_scorer, resizes
+from anogan.export.parity import Images, Parity, Tolerance, measure_parity, require_parity
+from anogan.scoring import Scorer
+from anogan.station import Scorer as StationScorer
+from anogan.station.manifest import InputContract, ScorerManifest, StepsCalibration
+from anogan.station.sealed import MANIFEST_KEY, seal
+
+_MINIMUM_GOOD = 2
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written scorer file.
+
+    Attributes:
+        path: The file.
+        n_bytes: Its size.
+        parity: How it compares with PyTorch.
+        manifest: What it says of itself.
+    """
+
+    path: Path
+    n_bytes: int
+    parity: Parity
+    manifest: ScorerManifest
+
+
+def export_scorer(
+    scorer: Scorer,
+    out: Path,
+    *,
+    images: Images,
+    model_sha256: str | None = None,
+    cut_steps: Sequence[int] = (),
+    good_images: Images = (),
+    tolerance: Tolerance | None = None,
+    event: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Exports a calibrated model to one ONNX file, if the file decides as PyTorch does.
+
+    Args:
+        scorer: The PyTorch scorer.
+        out: The file; an older one is replaced at the very end, or not at all.
+        images: Held-out images that both score for the comparison, at least one.
+        model_sha256: Names the model in the manifest.
+        cut_steps: Fewer search steps that a station's time budget may cut to.
+        good_images: Held-out good images; the thresholds of `cut_steps` come from them.
+        tolerance: What the comparison allows.
+        event: Told what is being done.
+
+    Raises:
+        ExportError: The model cannot be exported, or the file decides otherwise.
+        CalibrationError: The model has no threshold, or too few good images were given.
+        StorageError: `out` cannot be written.
+    """
+    if scorer.calibration is None:
+        raise CalibrationError("This model has no threshold yet; run `anogan calibrate --data GOOD_DIR`.")
+    if not images:
+        raise ExportError(
+            "No image was given to compare the exported file with PyTorch; give some with --data."
+        )
+    model = build_scorer(scorer.model, scorer.calibration)
+    manifest = _manifest(scorer, scorer.calibration, model_sha256)
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        _write(temporary, _serialised(model, manifest))
+        station = StationScorer(temporary)
+        event(f"comparing with PyTorch on {len(images)} images")
+        parity = measure_parity(scorer, station, images)
+        require_parity(parity, tolerance or Tolerance())
+        cut = [_cut(scorer, scorer.calibration, station, s, good_images) for s in _fewer(scorer, cut_steps)]
+        manifest = manifest.model_copy(
+            update={"parity": parity.to_dict(), "calibrations": (*manifest.calibrations, *cut)}
+        )
+        content = _serialised(model, manifest)
+        _write(temporary, content)
+        _replace(temporary, out)
+    finally:
+        with suppress(OSError):  # Where nothing can be written there is nothing to remove.
+            temporary.unlink(missing_ok=True)
+    return Exported(out, len(content), parity, manifest)
+
+
+def _manifest(scorer: Scorer, calibration: Calibration, model_sha256: str | None) -> ScorerManifest:
+    config, model = scorer.config, scorer.model
+    return ScorerManifest(
+        package_version=__version__,
+        precision="fp32",
+        model_sha256=model_sha256,
+        input=InputContract(
+            channels=config.images.channels,
+            bit_depth=config.images.bit_depth,
+            size=model.image_size,
+            resizes=resizes(model),
+            tile_size=config.tiles.size,
+            tile_overlap=config.tiles.overlap,
+        ),
+        calibrations=(
+            StepsCalibration(
+                steps=config.search.steps,
+                threshold=calibration.threshold,
+                review_threshold=calibration.review_threshold,
+            ),
+        ),
+        promise=asdict(calibration.estimate),
+        parity={},
+        config=config_to_dict(config),
+    )
+
+
+def _fewer(scorer: Scorer, cut_steps: Sequence[int]) -> list[int]:
+    full = scorer.config.search.steps
+    wrong = [steps for steps in cut_steps if not 0 <= steps < full]
+    if wrong:
+        raise ExportError(
+            f"cut steps {wrong[0]} is not a cut: this model searches {full} steps; give numbers from "
+            f"0 to {full - 1}."
+        )
+    return sorted(set(cut_steps), reverse=True)
+
+
+def _cut(
+    scorer: Scorer, calibration: Calibration, station: StationScorer, steps: int, good_images: Images
+) -> StepsCalibration:
+    """Thresholds for a shorter search, from the same promise."""
+    if len(good_images) < _MINIMUM_GOOD:
+        raise CalibrationError(
+            f"Thresholds for {steps} steps need held-out good images, and {len(good_images)} were given; "
+            "give their folder with --data."
+        )
+    scores = [found.score for found in station.with_steps(steps).score(good_images)]
+    config = scorer.config.calibration
+    new = recalibrated(calibration, scores, config.false_reject, config.review_share)
+    return StepsCalibration(steps=steps, threshold=new.threshold, review_threshold=new.review_threshold)
+
+
+def _serialised(model: onnx.ModelProto, manifest: ScorerManifest) -> bytes:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.producer_version = __version__
+    copy.metadata_props.add(key=MANIFEST_KEY, value=manifest.model_dump_json())
+    return seal(copy.SerializeToString(deterministic=True))
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise _storage_error(path, error, len(content)) from error
+
+
+def _replace(temporary: Path, out: Path) -> None:
+    try:
+        temporary.replace(out)
+    except OSError as error:
+        raise _storage_error(out, error, temporary.stat().st_size) from error
+
+
+def _storage_error(path: Path, error: OSError, n_bytes: int) -> StorageError:
+    return StorageError(
+        f"{path} cannot be written: {error.strerror or error} (the file needs {n_bytes / 1e6:.1f} MB); what "
+        "was there before is unchanged: free space or permit writing there, or give another -o."
+    )

@@ -1,0 +1,5 @@
+"""Scoring with an exported file on a machine that has ONNX Runtime and nothing that trains."""
+
+from anogan.station.scorer import BudgetedInspection, Scorer
+
+__all__ = ["BudgetedInspection", "Scorer"]

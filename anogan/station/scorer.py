@@ -1,0 +1,275 @@
+"""From raw pixels to an `Inspection`, in ONNX Runtime: no torch, no onnx package."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.errors import ConfigError, ImageError, ShapeError
+from anogan.images.decode import Pixels, as_model_image, read_image
+from anogan.images.tiling import TileGrid
+from anogan.inspection import Inspection, Verdict
+from anogan.station.manifest import InputContract, StepsCalibration, parse_manifest
+from anogan.station.sealed import read_sealed
+from anogan.station.session import Session
+
+BATCH_PIXELS = 2**19  # Images of one call: tiles are chunked inside the file, whole maps are not.
+VERDICTS = (Verdict.PASS, Verdict.REVIEW, Verdict.REJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetedInspection(Inspection):
+    """An inspection under a time budget.
+
+    Attributes:
+        steps_wanted: The steps that the model searches without a budget; fewer were allowed here, and
+            `threshold` is the one that was calibrated with so few.
+    """
+
+    steps_wanted: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """The machine-readable line, marked as cut."""
+        # Not super(): slots make another class than the one that a bare super() would look for.
+        return Inspection.to_dict(self) | {"steps_cut": True, "steps_wanted": self.steps_wanted}
+
+
+class Scorer:
+    """Scores images with one exported file; may be called from several threads."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        providers: Sequence[str] | None = None,
+        threshold: float | None = None,
+        steps: int | None = None,
+        budget_ms: float | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Loads and verifies a scorer file.
+
+        Args:
+            path: A file that `anogan export` wrote.
+            providers: `tensorrt`, `cuda`, `openvino` or `cpu`, in order of preference; None takes CUDA
+                where it works, else the CPU.
+            threshold: Overrides the calibrated one.
+            steps: Overrides the model's number of search steps; the threshold stays.
+            budget_ms: Wall time that one image may take. The search is cut to the most steps that fit, among
+                those that the export calibrated.
+            threads: CPU threads of one call; None is every core.
+
+        Raises:
+            BundleError: The file is missing, damaged, not a scorer, or newer than this package.
+            ConfigError: The provider is missing, or the settings contradict each other.
+        """
+        self.path = Path(path)
+        self._session = Session(read_sealed(self.path), str(self.path), providers, threads)
+        self.manifest = parse_manifest(self._session.metadata, str(self.path))
+        self._threshold, self._steps, self._budget_ms = threshold, steps, budget_ms
+        self._check_settings()
+        self._cost: _Cost | None = None
+        if budget_ms is not None:
+            self._cost = self._measure_cost()
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's name of what runs the search, such as CPUExecutionProvider."""
+        return self._session.provider
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are rejected (without a time budget)."""
+        return self.manifest.calibrations[0].threshold if self._threshold is None else self._threshold
+
+    @property
+    def review_threshold(self) -> float:
+        """Scores above it are at least reviewed (without a time budget)."""
+        return min(self.manifest.calibrations[0].review_threshold, self.threshold)
+
+    def with_steps(self, steps: int) -> Scorer:
+        """The same loaded file, searching another number of steps at the same threshold."""
+        other = copy(self)
+        other._steps, other._budget_ms, other._cost = steps, None, None
+        other._check_settings()
+        return other
+
+    def score(self, images: Sequence[NDArray[Any]]) -> list[Inspection]:
+        """One inspection per image, in order.
+
+        Args:
+            images: (H, W) or (H, W, C) uint8 or uint16 each, RGB.
+
+        Raises:
+            ImageError: An image is not of the size, channels or bit depth that the model takes.
+        """
+        checked = [self._checked(image, f"image {index}") for index, image in enumerate(images)]
+        found: dict[int, Inspection] = {}
+        for group in _groups(checked):
+            found.update(zip(group, self._score_alike([checked[i] for i in group]), strict=True))
+        return [found[index] for index in range(len(checked))]
+
+    def score_file(self, path: Path | str) -> Inspection:
+        """The inspection of one image file.
+
+        Raises:
+            ImageError: The file is missing or damaged, or the image does not fit the model.
+        """
+        return self._score_one(self.read(Path(path)), Path(path))
+
+    def score_files(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Inspection | str, Pixels | None]]:
+        """(path, inspection or one sentence why there is none, pixels) per file, in order.
+
+        A bad file is told and the others are scored; one image is held at a time.
+        """
+        for path in paths:
+            image = None
+            try:
+                image = self.read(path)
+                yield path, self._score_one(image, path), image
+            except ImageError as error:
+                yield path, str(error), image
+
+    def read(self, path: Path) -> Pixels:
+        """The pixels of a file as this model takes them; ImageError if it cannot take them."""
+        contract = self.manifest.input
+        image = read_image(path, channels=contract.channels, bit_depth=contract.bit_depth)
+        return self._checked(image, str(path))
+
+    def _score_one(self, image: Pixels, path: Path) -> Inspection:
+        return replace(self._score_alike([image])[0], path=path)
+
+    def _checked(self, image: NDArray[Any], name: str) -> Pixels:
+        contract = self.manifest.input
+        pixels = as_model_image(image, channels=contract.channels, bit_depth=contract.bit_depth, name=name)
+        _check_size(pixels, contract, name)
+        return pixels
+
+    def _score_alike(self, images: list[Pixels]) -> list[Inspection]:
+        """Scores images of one size in one call."""
+        started = time.perf_counter()
+        calibration, is_cut = self._calibration(images[0].shape[:2])
+        threshold = calibration.threshold if self._threshold is None else self._threshold
+        results = self._session.run(
+            {
+                "image": np.stack(images),
+                "steps": np.array(calibration.steps, np.int64),
+                "threshold": np.array(threshold, np.float32),
+                "review_threshold": np.array(calibration.review_threshold, np.float32),
+            }
+        )
+        ms = 1000 * (time.perf_counter() - started) / len(images)
+        found = [_inspection(results, i, threshold, ms) for i in range(len(images))]
+        if not is_cut:
+            return found
+        wanted = self.manifest.calibrations[0].steps
+        return [BudgetedInspection(**_fields(inspection), steps_wanted=wanted) for inspection in found]
+
+    def _calibration(self, size: tuple[int, ...]) -> tuple[StepsCalibration, bool]:
+        """Steps and thresholds for an image of this size, and whether the budget cut them."""
+        default = self.manifest.calibrations[0]
+        if self._steps is not None:
+            return default.model_copy(update={"steps": self._steps}), False
+        if self._budget_ms is None or self._cost is None:
+            return default, False
+        tiles = _tile_count(self.manifest.input, size)
+        ladder = sorted(self.manifest.calibrations, key=lambda c: c.steps, reverse=True)
+        fitting = [c for c in ladder if self._cost.predict_ms(tiles, c.steps) <= self._budget_ms]
+        chosen = fitting[0] if fitting else ladder[-1]
+        return chosen, chosen.steps < default.steps
+
+    def _check_settings(self) -> None:
+        if self._steps is not None and self._steps < 0:
+            raise ConfigError(f"steps is {self._steps}; expected 0 or more.")
+        if self._budget_ms is None:
+            return
+        if self._steps is not None:
+            raise ConfigError("Both steps and budget_ms were given; a budget chooses the steps, so give one.")
+        if not self._budget_ms > 0:
+            raise ConfigError(f"budget_ms is {self._budget_ms}; expected more than 0 milliseconds.")
+        if len(self.manifest.calibrations) == 1:
+            raise ConfigError(
+                f"{self.path} is calibrated for {self.manifest.calibrations[0].steps} steps only, so a time "
+                "budget cannot cut them; export again with --cut-steps, such as --cut-steps 0,5."
+            )
+
+    def _measure_cost(self) -> _Cost:
+        """Times a grey image with no step and with one, after one run that warms up."""
+        contract = self.manifest.input
+        size = contract.size or (contract.tile_size, contract.tile_size)
+        image = np.full((1, *size, contract.channels), 2 ** (contract.bit_depth - 1))
+        pixels = image.astype(np.uint8 if contract.bit_depth == 8 else np.uint16)
+        times = []
+        for steps in (1, 0, 1):
+            started = time.perf_counter()
+            self._session.run({"image": pixels, "steps": np.array(steps, np.int64)})
+            times.append(1000 * (time.perf_counter() - started))
+        tiles = _tile_count(contract, size)
+        return _Cost(base_ms=times[1] / tiles, step_ms=max(0.0, times[2] - times[1]) / tiles)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Milliseconds per tile: once, and per step."""
+
+    base_ms: float
+    step_ms: float
+
+    def predict_ms(self, tiles: int, steps: int) -> float:
+        return tiles * (self.base_ms + steps * self.step_ms)
+
+
+def _inspection(results: dict[str, NDArray[Any]], i: int, threshold: float, ms: float) -> Inspection:
+    return Inspection(
+        score=float(results["score"][i]),
+        threshold=threshold,
+        verdict=VERDICTS[int(results["verdict"][i])],
+        residual_score=float(results["residual_score"][i]),
+        discrimination_score=float(results["discrimination_score"][i]),
+        anomaly_score=float(results["anomaly_score"][i]),
+        steps_used=int(results["steps_used"][i]),
+        ms=ms,
+        anomaly_map=results["anomaly_map"][i],
+        reconstruction=results["reconstruction"][i],
+    )
+
+
+def _fields(inspection: Inspection) -> dict[str, Any]:
+    return {name: getattr(inspection, name) for name in Inspection.__dataclass_fields__}
+
+
+def _groups(images: Sequence[Pixels]) -> Iterator[list[int]]:
+    """Indices of images of one size, few enough to be scored at once; a large image is alone."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        by_size.setdefault(image.shape, []).append(index)
+    for shape, indices in by_size.items():
+        most = max(1, BATCH_PIXELS // (shape[0] * shape[1]))
+        yield from (indices[start : start + most] for start in range(0, len(indices), most))
+
+
+def _check_size(image: Pixels, contract: InputContract, name: str) -> None:
+    size = image.shape[:2]
+    if contract.size is None:
+        try:
+            TileGrid((size[0], size[1]), contract.tile_size, contract.tile_overlap)
+        except ShapeError as error:
+            raise ImageError(f"{name}: {error}") from error
+    elif size != contract.size and not contract.resizes:
+        raise ImageError(
+            f"{name} is {size[1]}x{size[0]} pixels; this model expects "
+            f"{contract.size[1]}x{contract.size[0]}. Crop it alike, or retrain with "
+            "images.on_mixed_sizes: resize."
+        )
+
+
+def _tile_count(contract: InputContract, size: tuple[int, ...]) -> int:
+    height, width = contract.size or (size[0], size[1])
+    return TileGrid((height, width), contract.tile_size, contract.tile_overlap).n_tiles

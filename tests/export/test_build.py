@@ -1,0 +1,200 @@
+"""The whole graph from raw pixels to verdict against the PyTorch scorer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from anogan.config import Config
+from anogan.errors import CalibrationError, ExportError
+from anogan.export.build import build_scorer
+from anogan.inspection import Verdict
+from anogan.scoring import Scorer
+from tests.export.conftest import build_model, build_torch_scorer, random_images, session_run, small_config
+
+KEEP = {"images": {"on_mixed_sizes": "keep"}}
+VERDICTS = [Verdict.PASS, Verdict.REVIEW, Verdict.REJECT]
+# settings, image size of the model, image sizes to score
+CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, int]]]] = {
+    "one tile": ({}, (32, 32), [(32, 32)]),
+    "tiles, not square": ({}, (40, 75), [(40, 75)]),
+    "grey": ({"images": {"channels": 1}}, (40, 56), [(40, 56)]),
+    "16 bit": ({"images": {"bit_depth": 16}}, (40, 56), [(40, 56)]),
+    "16 bit grey": ({"images": {"bit_depth": 16, "channels": 1}}, (32, 56), [(32, 56)]),
+    "resized": ({"images": {"size": (48, 64)}}, (48, 64), [(48, 64), (61, 47), (20, 130)]),
+    "every size": (KEEP, None, [(32, 32), (33, 90), (57, 57)]),
+    "no overlap": ({"tiles": {"overlap": 0}}, (70, 64), [(70, 64)]),
+    "latent map": ({"network": {"latent_grid": 4}}, (40, 56), [(40, 56)]),
+    "no encoder": ({"encoder": {"mode": "none"}}, (40, 56), [(40, 56)]),
+    "restarts": ({"search": {"restarts": 2}}, (40, 56), [(40, 56)]),
+    "early stop": ({"search": {"tolerance": 0.02, "patience": 1}}, (40, 56), [(40, 56)]),
+    "border": ({"score": {"border": 5}}, (40, 56), [(40, 56)]),
+    "top": ({"score": {"pooling": "top", "top_share": 0.01}}, (40, 56), [(40, 56)]),
+    "no smoothing": ({"score": {"smoothing_sigma": 0.0}}, (40, 56), [(40, 56)]),
+    "blur wider than the map": ({"score": {"smoothing_sigma": 14.0}}, (32, 40), [(32, 40)]),
+    "residual alone": ({"score": {"discrimination_weight": 0.0, "head_weight": 0.0}}, (40, 56), [(40, 56)]),
+    "lambda 0": ({"search": {"lambda": 0.0}}, (40, 56), [(40, 56)]),
+}
+
+
+def scorers(
+    settings: dict[str, Any], size: tuple[int, int] | None, *, with_head: bool = True, **kwargs: Any
+) -> tuple[Scorer, Any]:
+    model = build_model(small_config(**settings), size, with_head=with_head)
+    scorer = build_torch_scorer(model, **kwargs)
+    assert scorer.calibration is not None
+    return scorer, session_run(build_scorer(model, scorer.calibration))
+
+
+def images_of(config: Config, n: int, size: tuple[int, int]) -> list[NDArray[Any]]:
+    return random_images(n, size, config.images.channels, config.images.bit_depth)
+
+
+def assert_agrees(
+    scorer: Scorer, got: dict[str, NDArray[Any]], images: list[NDArray[Any]], tolerance: float
+) -> None:
+    for index, want in enumerate(scorer.score(images)):
+        assert got["score"][index] == pytest.approx(want.score, rel=tolerance, abs=tolerance)
+        assert VERDICTS[got["verdict"][index]] == want.verdict
+        for name in ("residual_score", "discrimination_score", "anomaly_score"):
+            assert got[name][index] == pytest.approx(getattr(want, name), rel=tolerance, abs=tolerance)
+        assert got["steps_used"][index] == want.steps_used
+        difference = np.abs(got["anomaly_map"][index] - want.anomaly_map)
+        assert np.median(difference) < 1e-5
+        assert difference.max() < 100 * tolerance
+        assert got["reconstruction"].dtype == want.reconstruction.dtype
+        levels = np.abs(got["reconstruction"][index].astype(int) - want.reconstruction.astype(int))
+        assert levels.max() <= max(1, 100 * tolerance * np.iinfo(want.reconstruction.dtype).max)
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_graph_computes_what_pytorch_computes_without_a_step(name: str, with_head: bool) -> None:
+    settings, size, sizes = CASES[name]
+    settings = settings | {"search": settings.get("search", {}) | {"steps": 0}}
+    scorer, run = scorers(settings, size, with_head=with_head)
+    for shape in sizes:
+        images = images_of(scorer.config, 2, shape)
+        assert_agrees(scorer, run(image=np.stack(images)), images, 2e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_graph_decides_what_pytorch_decides_after_the_search(name: str) -> None:
+    settings, size, sizes = CASES[name]
+    scorer, run = scorers(settings, size)
+    images = images_of(scorer.config, 2, sizes[-1])
+    assert_agrees(scorer, run(image=np.stack(images)), images, 2e-3)
+
+
+def test_per_pixel_calibration_is_applied_where_it_belongs() -> None:
+    settings = {"calibration": {"map": "per-pixel"}, "search": {"steps": 0}}
+    scorer, run = scorers(settings, (40, 56), map_size=(40, 56))
+    images = images_of(scorer.config, 2, (40, 56))
+    assert_agrees(scorer, run(image=np.stack(images)), images, 2e-5)
+
+
+def test_score_is_the_same_to_the_bit_in_every_batch_order_and_chunking() -> None:
+    model = build_model(small_config(), (40, 75))
+    scorer = build_torch_scorer(model)
+    assert scorer.calibration is not None
+    whole = session_run(build_scorer(model, scorer.calibration))
+    chunked = session_run(build_scorer(model, scorer.calibration, chunk_pixels=5 * 32 * 32))
+    images = np.stack(random_images(3, (40, 75)))
+    together = whole(image=images)
+    for name, value in together.items():
+        np.testing.assert_array_equal(whole(image=images[::-1].copy())[name][::-1], value)
+        np.testing.assert_array_equal(chunked(image=images)[name], value)
+        for index in range(3):
+            np.testing.assert_array_equal(whole(image=images[index : index + 1])[name][0], value[index])
+
+
+def test_asking_twice_gives_the_same_answer_to_the_bit() -> None:
+    _, run = scorers({}, (40, 56))
+    image = np.stack(random_images(1, (40, 56)))
+    first, second = run(image=image), run(image=image)
+    for name, value in first.items():
+        np.testing.assert_array_equal(second[name], value)
+
+
+def test_steps_and_thresholds_are_optional_inputs() -> None:
+    scorer, run = scorers({}, (40, 56))
+    image = np.stack(random_images(1, (40, 56)))
+    score = float(run(image=image)["score"][0])
+    assert run(image=image, steps=np.array(1, np.int64))["steps_used"][0] == 1
+    assert run(image=image)["steps_used"][0] == scorer.config.search.steps
+
+    def verdict(threshold: float, review: float) -> Verdict:
+        limits = {"threshold": np.float32(threshold), "review_threshold": np.float32(review)}
+        return VERDICTS[run(image=image, **limits)["verdict"][0]]
+
+    assert verdict(score - 1, score - 1) == Verdict.REJECT
+    assert verdict(score + 1, score - 1) == Verdict.REVIEW
+    assert verdict(score + 1, score + 1) == Verdict.PASS
+    assert verdict(score, score) == Verdict.PASS, "a score equal to the threshold passes"
+    assert verdict(score - 1, score + 1) == Verdict.REJECT, "a low threshold pulls the review band down"
+
+
+def test_what_cannot_be_scored_goes_to_review() -> None:
+    model = build_model(small_config(search={"steps": 0}), (32, 32))
+    scorer = build_torch_scorer(model)
+    assert scorer.calibration is not None
+    scorer.calibration.statistics["residual"].mean[:] = np.nan
+    got = session_run(build_scorer(model, scorer.calibration))(image=np.stack(random_images(1, (32, 32))))
+    assert np.isnan(got["score"][0])
+    assert VERDICTS[got["verdict"][0]] == Verdict.REVIEW
+
+
+def test_file_of_a_64_pixel_model_is_hardly_larger_than_its_weights() -> None:
+    config = small_config(tiles={"size": 64}, network={"width": 32, "latent_dim": 100})
+    model = build_model(config, (64, 64))
+    scorer = build_torch_scorer(model)
+    assert scorer.calibration is not None
+    weights = sum(array.nbytes for part in model.to_arrays().values() for array in part.values())
+    assert build_scorer(model, scorer.calibration).ByteSize() < 1.2 * weights
+
+
+def test_size_of_the_file_does_not_grow_with_the_steps() -> None:
+    sizes = []
+    for steps in (1, 100_000):
+        model = build_model(small_config(search={"steps": steps}), (40, 56))
+        scorer = build_torch_scorer(model)
+        assert scorer.calibration is not None
+        sizes.append(build_scorer(model, scorer.calibration).ByteSize())
+    assert sizes[0] == sizes[1]
+
+
+def test_exporting_twice_gives_the_same_bytes() -> None:
+    model = build_model(small_config(), (40, 56))
+    scorer = build_torch_scorer(model)
+    assert scorer.calibration is not None
+    first, second = (
+        build_scorer(model, scorer.calibration).SerializeToString(deterministic=True) for _ in "ab"
+    )
+    assert first == second
+
+
+def test_file_names_no_path_and_no_source_line() -> None:
+    model = build_model(small_config(), (40, 56))
+    scorer = build_torch_scorer(model)
+    assert scorer.calibration is not None
+    content = build_scorer(model, scorer.calibration).SerializeToString()
+    assert b".py" not in content
+    assert b"/home" not in content
+
+
+def test_a_model_that_cannot_be_exported_says_which_setting() -> None:
+    model = build_model(small_config(network={"generator_norm": "group"}), (40, 56))
+    scorer = build_torch_scorer(model)
+    assert scorer.calibration is not None
+    with pytest.raises(ExportError, match=r"generator.*GroupNorm"):
+        build_scorer(model, scorer.calibration)
+
+
+def test_missing_statistics_are_told() -> None:
+    scorer = build_torch_scorer(build_model(small_config(), (40, 56), with_head=False))
+    assert scorer.calibration is not None
+    with pytest.raises(CalibrationError, match="head"):
+        build_scorer(build_model(small_config(), (40, 56)), scorer.calibration)

@@ -1,0 +1,150 @@
+"""The gate and the file: what agrees is written whole, what does not is not written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from anogan import __version__
+from anogan.calibration import conformal_threshold
+from anogan.errors import CalibrationError, ExportError, StorageError
+from anogan.export import export_scorer
+from anogan.export.parity import Agreement, Parity, Tolerance, measure_parity, require_parity
+from anogan.inspection import Verdict
+from anogan.scoring import Scorer
+from anogan.station import Scorer as StationScorer
+from anogan.station.sealed import MANIFEST_KEY
+from tests.export.conftest import build_model, build_torch_scorer, random_images, small_config
+
+SIZE = (40, 56)
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return build_torch_scorer(build_model(small_config(), SIZE))
+
+
+def test_exported_file_scores_as_the_model_does(scorer: Scorer, tmp_path: Path) -> None:
+    images = random_images(3, SIZE)
+    exported = export_scorer(scorer, tmp_path / "scorer.onnx", images=images)
+    assert exported.n_bytes == (tmp_path / "scorer.onnx").stat().st_size
+    for want, got in zip(scorer.score(images), StationScorer(exported.path).score(images), strict=True):
+        assert got.score == pytest.approx(want.score, rel=2e-3, abs=2e-3)
+        assert got.verdict == want.verdict
+    assert [path.name for path in tmp_path.iterdir()] == ["scorer.onnx"]
+
+
+def test_parity_figures_and_the_whole_config_travel_in_the_file(scorer: Scorer, tmp_path: Path) -> None:
+    exported = export_scorer(
+        scorer, tmp_path / "s.onnx", images=random_images(2, SIZE), model_sha256="a" * 64
+    )
+    model = onnx.load(tmp_path / "s.onnx")
+    onnx.checker.check_model(model)
+    tree = json.loads({entry.key: entry.value for entry in model.metadata_props}[MANIFEST_KEY])
+    assert tree["package_version"] == __version__ == model.producer_version
+    assert tree["model_sha256"] == "a" * 64
+    assert tree["parity"]["n_images"] == 2
+    assert [a["steps"] for a in tree["parity"]["agreements"]] == [0, 1, 3]
+    assert tree["parity"]["batch_identical"] is True
+    assert tree["config"]["search"]["lambda"] == scorer.config.search.lambda_
+    assert tree["promise"]["n_good"] == 99
+    assert exported.parity.agreements[0].score < 1e-5
+
+
+def test_a_file_that_decides_otherwise_is_not_written_and_the_old_one_stays(
+    scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anogan.export import write
+
+    other = build_torch_scorer(build_model(small_config(score={"head_weight": 0.5}), SIZE))
+    assert other.calibration is not None
+    wrong = write.build_scorer(other.model, other.calibration)
+    monkeypatch.setattr(write, "build_scorer", lambda *_: wrong)
+    out = tmp_path / "scorer.onnx"
+    out.write_bytes(b"the old one")
+    with pytest.raises(ExportError, match="without any search step"):
+        export_scorer(scorer, out, images=random_images(2, SIZE))
+    assert out.read_bytes() == b"the old one"
+    assert [path.name for path in tmp_path.iterdir()] == ["scorer.onnx"]
+
+
+def good_parity(**changes: Any) -> Parity:
+    fine = Agreement(0, 1e-6, 1e-7, 1e-6, 1, 0)
+    return Parity(4, (fine, replace(fine, steps=1), replace(fine, steps=9, **changes)), batch_identical=True)
+
+
+def test_gate_lets_agreement_pass() -> None:
+    require_parity(good_parity(), Tolerance())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"verdicts_changed": 1}, "another verdict than PyTorch on 1 of 4 images after 9"),
+        ({"score": 0.2}, "up to 0.2 of their value after 9"),
+        ({"score": float("nan")}, "up to nan of their value"),
+    ],
+)
+def test_gate_refuses_other_decisions_and_says_by_how_much(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ExportError, match=words):
+        require_parity(good_parity(**changes), Tolerance())
+
+
+def test_parity_tells_a_changed_verdict_and_a_changed_score(scorer: Scorer, tmp_path: Path) -> None:
+    images = random_images(3, SIZE)
+    exported = export_scorer(scorer, tmp_path / "s.onnx", images=images)
+    assert scorer.calibration is not None
+    scores = [found.score for found in scorer.score(images)]
+    moved = replace(scorer.calibration, estimate=conformal_threshold([min(scores) - 1], 0.4))
+    parity = measure_parity(Scorer(scorer.model, moved), StationScorer(exported.path), images)
+    rejected = [found.verdict for found in scorer.score(images)].count(Verdict.REJECT)
+    assert parity.agreements[-1].verdicts_changed == len(images) - rejected > 0
+
+
+def test_fewer_steps_get_thresholds_of_their_own(scorer: Scorer, tmp_path: Path) -> None:
+    good = random_images(12, SIZE)
+    exported = export_scorer(scorer, tmp_path / "s.onnx", images=good[:2], cut_steps=[0, 1], good_images=good)
+    assert [c.steps for c in exported.manifest.calibrations] == [3, 1, 0]
+    at_zero = [found.score for found in StationScorer(exported.path, steps=0).score(good)]
+    wanted = conformal_threshold(at_zero, scorer.config.calibration.false_reject)
+    assert exported.manifest.calibrations[-1].threshold == wanted.threshold
+
+
+@pytest.mark.parametrize("steps", [3, 7, -1])
+def test_more_steps_than_the_model_searches_are_no_cut(scorer: Scorer, tmp_path: Path, steps: int) -> None:
+    with pytest.raises(ExportError, match=f"cut steps {steps}.*from 0 to 2"):
+        export_scorer(scorer, tmp_path / "s.onnx", images=random_images(1, SIZE), cut_steps=[steps])
+
+
+def test_thresholds_for_fewer_steps_need_good_images(scorer: Scorer, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="need held-out good images"):
+        export_scorer(scorer, tmp_path / "s.onnx", images=random_images(1, SIZE), cut_steps=[0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_needs_a_threshold_and_an_image(scorer: Scorer, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="no threshold"):
+        export_scorer(Scorer(scorer.model), tmp_path / "s.onnx", images=random_images(1, SIZE))
+    with pytest.raises(ExportError, match="--data"):
+        export_scorer(scorer, tmp_path / "s.onnx", images=[])
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(scorer: Scorer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot be written"):
+        export_scorer(scorer, tmp_path / "file" / "s.onnx", images=random_images(1, SIZE))
+
+
+def test_every_scale_of_weights_exports(tmp_path: Path) -> None:
+    model = build_model(small_config(search={"steps": 0}), SIZE)
+    for layer in model.networks.generator:
+        if hasattr(layer, "weight"):
+            layer.weight.data.mul_(1e-3)
+    exported = export_scorer(build_torch_scorer(model), tmp_path / "s.onnx", images=random_images(2, SIZE))
+    assert np.isfinite(exported.parity.agreements[0].score)
