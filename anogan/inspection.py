@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,3 +81,19 @@ class Inspection:
             "steps_used": self.steps_used,
             "ms": self.ms,
         }
+
+
+@dataclass(frozen=True)
+class ScoredFile:
+    """One file's inspection and pixels, or why there is none."""
+
+    path: Path
+    inspection: Inspection | None = None
+    image: NDArray[Any] | None = None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """The machine-readable line for this file."""
+        if self.inspection is None:
+            return {"path": str(self.path), "error": self.error}
+        return self.inspection.to_dict()

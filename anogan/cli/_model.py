@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from anogan.cli._options import Device
+from anogan.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
-    from anogan.scoring import Scorer
+    from anogan.inspection import ScoredFile
+    from anogan.station import Scorer as StationScorer
+
+EXPORTED = ".onnx"
+
+
+class Limits(Protocol):
+    """What a scorer of either kind says of its thresholds."""
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are rejected."""
+        ...
+
+    @property
+    def review_threshold(self) -> float:
+        """Scores above it are at least reviewed."""
+        ...
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A model ready to score.
+    """A model ready to score, in PyTorch or in ONNX Runtime.
 
     Attributes:
         path: Where it lies.
-        scorer: Gives evidence and verdicts.
-        metadata: What its manifest tells of data, split and calibration.
+        scorer: Its thresholds.
+        score_files: Files -> one result each, in order, each as soon as it is known.
+        calibrated_on: Which images set the threshold.
+        promise: The calibration in the terms of the report.
+        config: Every setting, plain JSON types.
     """
 
     path: Path
-    scorer: Scorer
-    metadata: Mapping[str, Any]
+    scorer: Limits
+    score_files: Callable[[Sequence[Path]], Iterator[ScoredFile]]
+    calibrated_on: str
+    promise: Mapping[str, Any]
+    config: Mapping[str, Any]
 
 
-def require_model(named: Path | None) -> Path:
-    """The model's path, once its manifest is found to be whole.
+def require_model(named: Path | None, *, exported: bool = False) -> Path:
+    """The model's path, once its manifest (of an exported file: its seal) is found to be whole.
 
     Before torch is imported, which takes seconds: a wrong path is told at once.
+
+    Args:
+        named: What was given; None takes `$ANOGAN_MODEL`, else `anogan-model`.
+        exported: Whether an exported `.onnx` file will do as well.
 
     Raises:
         BundleError: There is no model, it is damaged, or a newer anogan wrote it.
@@ -39,8 +67,23 @@ def require_model(named: Path | None) -> Path:
     from anogan.bundle import default_model_path, read_manifest
 
     path = default_model_path(named)
-    read_manifest(path)
+    if not is_exported(path):
+        read_manifest(path)
+    elif exported:
+        from anogan.station.sealed import read_sealed
+
+        read_sealed(path)
+    else:
+        raise BundleError(
+            f"{path} is an exported file, which `anogan score` and `anogan benchmark` take; this command "
+            "needs the model folder that it was exported from."
+        )
     return path
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a model's path means an exported file rather than a folder."""
+    return path.suffix.lower() == EXPORTED and not path.is_dir()
 
 
 def open_scorer(
@@ -62,8 +105,19 @@ def open_scorer(
         BundleError: There is no model, it is damaged, or a newer anogan wrote it.
         ConfigError: The device is not on this machine.
     """
-    path = require_model(named)
+    path = require_model(named, exported=True)
+    if is_exported(path):
+        return _open_exported(path, threshold, steps, device)
+    return _open_folder(path, threshold, steps, device)
+
+
+def _open_folder(
+    path: Path, threshold: float | None, steps: int | None, device: Device | None
+) -> OpenedModel:
     from anogan.bundle import load_bundle
+    from anogan.config import config_to_dict
+    from anogan.recipes import score_files
+    from anogan.recipes.evaluate import calibration_summary
     from anogan.recipes.models import scorer_of
 
     bundle = load_bundle(path)
@@ -71,4 +125,52 @@ def open_scorer(
     if device is not None:
         runtime = runtime.model_copy(update={"device": str(device)})
     scorer = scorer_of(bundle, threshold=threshold, steps=steps, runtime=runtime)
-    return OpenedModel(path, scorer, bundle.metadata)
+    return OpenedModel(
+        path=path,
+        scorer=scorer,
+        score_files=lambda paths: score_files(scorer, paths),
+        calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
+        promise=calibration_summary(scorer) if scorer.calibration is not None else {},
+        config=config_to_dict(bundle.config),
+    )
+
+
+def _open_exported(
+    path: Path, threshold: float | None, steps: int | None, device: Device | None
+) -> OpenedModel:
+    from anogan.station import Scorer as StationScorer
+
+    scorer = StationScorer(path, providers=providers_of(device), threshold=threshold, steps=steps)
+    return OpenedModel(
+        path=path,
+        scorer=scorer,
+        score_files=scorer.score_files,
+        calibrated_on=scorer.manifest.calibrated_on,
+        promise=_promise(scorer),
+        config=scorer.manifest.config,
+    )
+
+
+def providers_of(device: Device | None) -> list[str] | None:
+    """ONNX Runtime's provider for a `--device`; None is its own choice.
+
+    Raises:
+        ConfigError: ONNX Runtime has no such device.
+    """
+    if device is Device.MPS:
+        raise ConfigError("--device mps is for PyTorch; an exported file runs on cpu or cuda.")
+    return None if device in (None, Device.AUTO) else [str(device)]
+
+
+def _promise(scorer: StationScorer) -> dict[str, Any]:
+    from anogan.calibration import ThresholdEstimate
+
+    estimate = ThresholdEstimate(**scorer.manifest.promise)
+    return {
+        "threshold": scorer.threshold,
+        "review_threshold": scorer.review_threshold,
+        "false_reject": estimate.false_reject,
+        "interval": estimate.interval,
+        "n_good": estimate.n_good,
+        "warning": estimate.warning(),
+    }

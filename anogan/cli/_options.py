@@ -26,7 +26,12 @@ def _configs(incomplete: str) -> list[str]:
 
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", "-m", help="Model folder.", show_default="$ANOGAN_MODEL, else anogan-model"),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Model folder; for score also an exported .onnx file.",
+        show_default="$ANOGAN_MODEL, else anogan-model",
+    ),
 ]
 ConfigOption = Annotated[
     str | None,

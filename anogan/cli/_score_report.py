@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from anogan.cli._model import OpenedModel
 
 if TYPE_CHECKING:
-    from anogan.inspection import Inspection
-    from anogan.recipes import ScoredFile
+    from anogan.inspection import Inspection, ScoredFile
 
 PICTURES = 200
 _PRUNE_AT = 2 * PICTURES
@@ -55,22 +54,21 @@ class ReportPages:
         from anogan.images.decode import read_image
         from anogan.report.html import write_report
 
-        scorer, metadata = self._opened.scorer, self._opened.metadata
-        images = scorer.config.images
+        images = self._opened.config["images"]
 
         def pixels(inspection: Inspection) -> NDArray[Any]:
             assert inspection.path is not None
-            return read_image(inspection.path, channels=images.channels, bit_depth=images.bit_depth)
+            return read_image(inspection.path, channels=images["channels"], bit_depth=images["bit_depth"])
 
         write_report(
             path,
             title=f"anogan: {self._opened.path.name}",
             inspections=self.inspections,
             images=pixels,
-            calibrated_on=str(metadata.get("calibrated_on", "unknown")),
+            calibrated_on=self._opened.calibrated_on,
             calibration=self._calibration(),
             errors=self._errors,
-            config=scorer.config.model_dump(mode="json", by_alias=True),
+            config=self._opened.config,
             max_images=PICTURES,
         )
 
@@ -82,9 +80,7 @@ class ReportPages:
                 "review_threshold": scorer.review_threshold,
                 "warning": "The threshold was given by hand, so no false-reject rate is promised.",
             }
-        from anogan.recipes.evaluate import calibration_summary
-
-        return calibration_summary(scorer)
+        return dict(self._opened.promise)
 
     def _prune(self) -> None:
         badness = {i: _badness(self.inspections[i]) for i in self._with_maps}

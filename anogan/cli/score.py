@@ -21,7 +21,7 @@ from anogan.errors import ConfigError, StorageError
 from anogan.inspection import Verdict
 
 if TYPE_CHECKING:
-    from anogan.recipes import ScoredFile
+    from anogan.inspection import ScoredFile
 
 NAME = "score"
 EXAMPLE = 'anogan score image.png line-3/ "archive/*.tif" --out heatmaps'
@@ -83,7 +83,7 @@ def command(
     folder = out if heatmaps else None
     from anogan.images.folders import find_images
 
-    model_path = require_model(model)
+    model_path = require_model(model, exported=True)
     images = _without_own(find_images(paths), [model_path] if folder is None else [model_path, folder])
     opened = open_scorer(model_path, threshold=threshold, steps=steps, device=device)
     lines: Lines = JsonLines() if json_ else CsvLines() if csv_ else TableLines()
@@ -105,14 +105,12 @@ def _run(
     by_hand: bool,
 ) -> Counter[str]:
     """Scores, prints and draws image by image; how many there are of each verdict and of `error`."""
-    from anogan.recipes import score_files
-
     pages = None if report is None else ReportPages(opened, by_hand=by_hand)
     targets = {} if folder is None else heatmap_paths(images, folder)
     if folder is not None:
         _make_folder(folder)  # Before the first image, not after an hour.
     counts: Counter[str] = Counter()
-    for file in score_files(opened.scorer, images):
+    for file in opened.score_files(images):
         lines.add(file)
         counts["error" if file.inspection is None else str(file.inspection.verdict)] += 1
         if file.path in targets:

@@ -15,6 +15,7 @@ from anogan.scoring import Scorer
 from anogan.station import Scorer as StationScorer
 
 Images = Sequence[NDArray[Any]]
+_USUAL_AMPLIFICATION = 100.0
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Tolerance:
     """How far the two may differ, as a share of 1 + |PyTorch's value|.
 
     Attributes:
-        exact: Scores and maps without a search step: one forward pass, so rounding alone.
+        exact: Scores and maps without a search step: one forward pass, so rounding alone. Maps are given
+            more where the calibration divides by a small deviation, which makes rounding larger.
         search: Scores after the whole search. Rounding decides the sign of a residual that is about 0, and
             with it the gradient, so two correct searches part and meet again only as they converge.
     """
@@ -59,11 +61,14 @@ class Parity:
         n_images: Images compared.
         agreements: Without a step, with one, and with all.
         batch_identical: Whether each image scored the same, bit for bit, alone and among the others.
+        amplification: The greatest (mean + deviation) / deviation of any calibrated pixel: by so much the
+            calibration magnifies the rounding of the evidence.
     """
 
     n_images: int
     agreements: tuple[Agreement, ...]
     batch_identical: bool
+    amplification: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -87,7 +92,7 @@ def measure_parity(scorer: Scorer, station: StationScorer, images: Images) -> Pa
         agreements.append(_agreement(steps, pairs))
     alone = [b for _, b in pairs]
     together = station.score(images)
-    return Parity(len(images), tuple(agreements), _identical(alone, together))
+    return Parity(len(images), tuple(agreements), _identical(alone, together), _amplification(scorer))
 
 
 def _agreement(steps: int, pairs: Sequence[tuple[Inspection, Inspection]]) -> Agreement:
@@ -125,6 +130,11 @@ def _identical(alone: Sequence[Inspection], together: Sequence[Inspection]) -> b
     )
 
 
+def _amplification(scorer: Scorer) -> float:
+    statistics = () if scorer.calibration is None else scorer.calibration.statistics.values()
+    return max(float(((np.abs(s.mean) + s.std) / s.std).max()) for s in statistics)
+
+
 def require_parity(parity: Parity, tolerance: Tolerance) -> None:
     """Refuses an export that decides otherwise.
 
@@ -132,11 +142,12 @@ def require_parity(parity: Parity, tolerance: Tolerance) -> None:
         ExportError: Verdicts, scores or maps differ by more than the tolerance.
     """
     first, last = parity.agreements[0], parity.agreements[-1]
-    if not (first.score <= tolerance.exact and first.map <= tolerance.exact):
+    on_maps = tolerance.exact * max(1.0, parity.amplification / _USUAL_AMPLIFICATION)
+    if not (first.score <= tolerance.exact and first.map <= on_maps):
         raise ExportError(
             f"The exported file computes another score than PyTorch without any search step (score by "
-            f"{first.score:.2g}, map by {first.map:.2g} of its value, {tolerance.exact:.2g} allowed); it was "
-            "not written. Please report this model's config as a bug."
+            f"{first.score:.2g}, map by {first.map:.2g} of its value, {tolerance.exact:.2g} and "
+            f"{on_maps:.2g} allowed); it was not written. Please report this model's config as a bug."
         )
     for agreement in parity.agreements:
         if agreement.verdicts_changed:

@@ -46,6 +46,7 @@ def export_scorer(
     *,
     images: Images,
     model_sha256: str | None = None,
+    calibrated_on: str = "unknown",
     cut_steps: Sequence[int] = (),
     good_images: Images = (),
     tolerance: Tolerance | None = None,
@@ -58,6 +59,7 @@ def export_scorer(
         out: The file; an older one is replaced at the very end, or not at all.
         images: Held-out images that both score for the comparison, at least one.
         model_sha256: Names the model in the manifest.
+        calibrated_on: Which images set the model's threshold, for its reports.
         cut_steps: Fewer search steps that a station's time budget may cut to.
         good_images: Held-out good images; the thresholds of `cut_steps` come from them.
         tolerance: What the comparison allows.
@@ -75,7 +77,7 @@ def export_scorer(
             "No image was given to compare the exported file with PyTorch; give some with --data."
         )
     model = build_scorer(scorer.model, scorer.calibration)
-    manifest = _manifest(scorer, scorer.calibration, model_sha256)
+    manifest = _manifest(scorer, scorer.calibration, model_sha256, calibrated_on)
     temporary = out.with_name(out.name + ".tmp")
     try:
         _write(temporary, _serialised(model, manifest))
@@ -96,7 +98,9 @@ def export_scorer(
     return Exported(out, len(content), parity, manifest)
 
 
-def _manifest(scorer: Scorer, calibration: Calibration, model_sha256: str | None) -> ScorerManifest:
+def _manifest(
+    scorer: Scorer, calibration: Calibration, model_sha256: str | None, calibrated_on: str
+) -> ScorerManifest:
     config, model = scorer.config, scorer.model
     return ScorerManifest(
         package_version=__version__,
@@ -117,6 +121,7 @@ def _manifest(scorer: Scorer, calibration: Calibration, model_sha256: str | None
                 review_threshold=calibration.review_threshold,
             ),
         ),
+        calibrated_on=calibrated_on,
         promise=asdict(calibration.estimate),
         parity={},
         config=config_to_dict(config),

@@ -1,10 +1,11 @@
 """The few functions that put the rooms together, readable top to bottom."""
 
+from anogan.inspection import ScoredFile
 from anogan.recipes.calibrate import calibrate_model
 from anogan.recipes.evaluate import EvaluationRun, evaluate
 from anogan.recipes.fit import FitResult, fit
 from anogan.recipes.models import load_scorer
-from anogan.recipes.score import ScoredFile, score_files
+from anogan.recipes.score import score_files
 
 __all__ = [
     "EvaluationRun",

@@ -16,10 +16,10 @@ from anogan.bundle import default_model_path, load_bundle
 from anogan.errors import DataError, StorageError
 from anogan.images.decode import read_image
 from anogan.images.folders import GOOD, Sample, read_mask, scan_dataset
-from anogan.inspection import Inspection
+from anogan.inspection import Inspection, ScoredFile
 from anogan.metrics import Evaluation, evaluate_scores
 from anogan.recipes.models import scorer_of
-from anogan.recipes.score import ScoredFile, score_files
+from anogan.recipes.score import score_files
 from anogan.report.html import write_report
 from anogan.report.plots import roc_curve, score_histogram
 from anogan.scoring import Scorer

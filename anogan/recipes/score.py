@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,10 @@ from numpy.typing import NDArray
 
 from anogan.errors import ImageError, ShapeError
 from anogan.images.decode import read_image
-from anogan.inspection import Inspection
+from anogan.inspection import ScoredFile
 from anogan.scoring import Evidence, Scorer
 
 READ_AHEAD = 16  # Images held at once; enough to fill a chunk of tiles with small ones.
-
-
-@dataclass(frozen=True)
-class ScoredFile:
-    """One file's inspection and pixels, or why there is none."""
-
-    path: Path
-    inspection: Inspection | None = None
-    image: NDArray[Any] | None = None
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """The machine-readable line for this file."""
-        if self.inspection is None:
-            return {"path": str(self.path), "error": self.error}
-        return self.inspection.to_dict()
 
 
 def score_files(scorer: Scorer, paths: Sequence[Path]) -> Iterator[ScoredFile]:

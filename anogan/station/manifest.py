@@ -58,6 +58,7 @@ class ScorerManifest(_Part):
         model_sha256: Digest of the model that was exported, or None for one that was never saved.
         input: What images it takes.
         calibrations: By number of steps; the first is the default, the others serve time budgets.
+        calibrated_on: Which images set the threshold.
         promise: The calibration's estimate: rates, interval, number of good images.
         parity: What the comparison with PyTorch found; see `docs/embedding.md`.
         config: Every setting of the model.
@@ -70,6 +71,7 @@ class ScorerManifest(_Part):
     model_sha256: str | None
     input: InputContract
     calibrations: tuple[StepsCalibration, ...] = Field(min_length=1)
+    calibrated_on: str
     promise: dict[str, Any]
     parity: dict[str, Any]
     config: dict[str, Any]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anogan.errors import ConfigError, ImageError, ShapeError
 from anogan.images.decode import Pixels, as_model_image, read_image
 from anogan.images.tiling import TileGrid
-from anogan.inspection import Inspection, Verdict
+from anogan.inspection import Inspection, ScoredFile, Verdict
 from anogan.station.manifest import InputContract, StepsCalibration, parse_manifest
 from anogan.station.sealed import read_sealed
 from anogan.station.session import Session
@@ -124,18 +124,15 @@ class Scorer:
         """
         return self._score_one(self.read(Path(path)), Path(path))
 
-    def score_files(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Inspection | str, Pixels | None]]:
-        """(path, inspection or one sentence why there is none, pixels) per file, in order.
-
-        A bad file is told and the others are scored; one image is held at a time.
-        """
+    def score_files(self, paths: Sequence[Path]) -> Iterator[ScoredFile]:
+        """Scores files in order, each given when it is known; a bad one is told and the rest goes on."""
         for path in paths:
-            image = None
             try:
                 image = self.read(path)
-                yield path, self._score_one(image, path), image
+                scored = ScoredFile(path, self._score_one(image, path), image)
             except ImageError as error:
-                yield path, str(error), image
+                scored = ScoredFile(path, error=str(error))
+            yield scored
 
     def read(self, path: Path) -> Pixels:
         """The pixels of a file as this model takes them; ImageError if it cannot take them."""

@@ -140,9 +140,12 @@ def test_a_bad_file_is_told_and_the_rest_is_scored(scorer: Scorer, tmp_path: Pat
     write_image(tmp_path / "wide.png", random_images(1, (40, 60))[0])
     paths = [tmp_path / name for name in ("0.png", "bad.png", "wide.png", "none.png", "1.png")]
     found = list(scorer.score_files(paths))
-    assert [isinstance(result, str) for _, result, _ in found] == [False, True, True, True, False]
-    for path, result, _ in found[1:4]:
-        assert str(path) in str(result)
+    assert [file.path for file in found] == paths
+    assert [file.error is None for file in found] == [True, False, False, False, True]
+    assert found[4].inspection is not None
+    assert found[4].inspection.path == paths[4]
+    for file in found[1:4]:
+        assert str(file.path) in str(file.error)
 
 
 def test_a_tight_budget_cuts_the_steps_and_says_so(scorer_file: Path) -> None:

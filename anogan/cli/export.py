@@ -1,0 +1,90 @@
+"""`anogan export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anogan.cli._model import require_model
+from anogan.cli._options import JsonOption, ModelOption
+from anogan.cli._terminal import print_note, stdout
+from anogan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from anogan.export import Exported
+
+NAME = "export"
+EXAMPLE = "anogan export --model anogan-model --out scorer.onnx"
+DEFAULT_OUT = Path("scorer.onnx")
+
+
+def command(
+    model: ModelOption = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")] = DEFAULT_OUT,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="Images on which PyTorch and the file must agree: a folder, or one with good/ and test/.",
+            show_default="what the model was fitted on",
+        ),
+    ] = None,
+    cut_steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Fewer search steps that a station's time budget may cut to; each gets its own threshold.",
+            show_default="none",
+        ),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Write the model, its latent search included, as one ONNX file for stations without PyTorch.
+
+    The file is written only if it decides as PyTorch does on images that were not trained on.
+    """
+    steps = _numbers(cut_steps)
+    path = require_model(model)
+    from anogan.recipes.export import export_model
+
+    exported = export_model(out, path, data=data, cut_steps=steps, event=_silent if json_ else print_note)
+    if json_:
+        typer.echo(json.dumps(_facts(exported), allow_nan=False))
+    else:
+        _print(exported)
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _numbers(text: str | None) -> list[int]:
+    try:
+        return [] if text is None else [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--cut-steps {text}: expected whole numbers such as 0,5.") from None
+
+
+def _facts(exported: Exported) -> dict[str, object]:
+    return {
+        "path": str(exported.path),
+        "bytes": exported.n_bytes,
+        "parity": exported.parity.to_dict(),
+        "calibrations": [c.model_dump() for c in exported.manifest.calibrations],
+    }
+
+
+def _print(exported: Exported) -> None:
+    out, parity = stdout(), exported.parity
+    last = parity.agreements[-1]
+    out.print(f"{exported.path} is written, {exported.n_bytes / 1e6:.1f} MB.", style="bold")
+    out.print(
+        f"On {parity.n_images} images its verdicts are those of PyTorch, and its scores differ by at most "
+        f"{last.score:.1e} of their value (median {last.median_score:.1e})."
+    )
+    for cut in exported.manifest.calibrations[1:]:
+        out.print(f"With {cut.steps} search steps the threshold is {cut.threshold:.4g}.")

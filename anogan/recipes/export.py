@@ -1,0 +1,130 @@
+"""From a model folder to one ONNX file for stations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.bundle import Bundle, bundle_digest, default_model_path, load_bundle
+from anogan.config import RuntimeConfig
+from anogan.errors import DataError
+from anogan.export import Exported, export_scorer
+from anogan.images.decode import read_image
+from anogan.images.folders import GOOD, file_digest, find_images, scan_dataset
+from anogan.images.tiling import TileGrid
+from anogan.recipes.models import scorer_of
+
+GATE_IMAGES = 8
+GATE_TILES = 256  # A large board is many searches; two boards say as much as eight tiles.
+CALIBRATION_IMAGES = 400
+
+
+def export_model(
+    out: Path,
+    model: Path | None = None,
+    *,
+    data: Path | None = None,
+    cut_steps: Sequence[int] = (),
+    event: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Writes a model as one ONNX file, once it decides as PyTorch does on images held out of training.
+
+    Args:
+        out: The file.
+        model: The model folder; see `default_model_path`.
+        data: Images for the comparison: a folder, or a data set with `good/` and `test/`. None takes the
+            folder that the model was fitted on, if it is still there.
+        cut_steps: Fewer search steps that a station's time budget may cut to; each gets thresholds from
+            held-out good images.
+        event: Told what is being done.
+
+    Raises:
+        DataError: No held-out image was found.
+        ExportError: The model cannot be exported, or the file decides otherwise.
+        BundleError: The model is missing or damaged.
+    """
+    path = default_model_path(model)
+    bundle = load_bundle(path)
+    # On the CPU, where the exported file is compared: another device rounds otherwise.
+    runtime = RuntimeConfig(device="cpu", threads=bundle.config.runtime.threads)
+    source = _source(bundle, data)
+    good = _held_out_good(bundle, source)
+    chosen = _spread(_test_images(source), GATE_IMAGES // 2)
+    chosen += _spread(good, GATE_IMAGES - len(chosen))
+    if not chosen:
+        raise DataError(
+            f"{source} has no image that this model was not trained on; give --data a folder with held-out "
+            "or test images."
+        )
+    images = _within_tiles(bundle, [_read(bundle, image) for image in chosen])
+    return export_scorer(
+        scorer_of(bundle, runtime=runtime),
+        out,
+        images=images,
+        model_sha256=bundle_digest(path),
+        calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
+        cut_steps=cut_steps,
+        good_images=[_read(bundle, image) for image in good[:CALIBRATION_IMAGES]] if cut_steps else (),
+        event=event,
+    )
+
+
+def _source(bundle: Bundle, data: Path | None) -> Path:
+    if data is not None:
+        return data
+    source = Path(str(bundle.metadata.get("data", {}).get("source", "")))
+    if not source.is_dir() or source == Path():
+        raise DataError(
+            f"The images that this model was fitted on ({source}) are not on this machine, and the exported "
+            "file must be compared with PyTorch on some; give them, or others like them, with --data."
+        )
+    return source
+
+
+def _held_out_good(bundle: Bundle, source: Path) -> list[Path]:
+    """Good images that trained nothing; those of the calibration first."""
+    data = bundle.metadata.get("data", {})
+    seen = {*data.get("train_hashes", []), *data.get("early_stop_hashes", [])}
+    calibrate = set(data.get("calibrate_hashes", []))
+    good = scan_dataset(source).good or tuple(find_images([source]))
+    digests = {path: file_digest(path) for path in good}
+    fresh = [path for path in good if digests[path] not in seen]
+    return sorted(fresh, key=lambda path: digests[path] not in calibrate)
+
+
+def _test_images(source: Path) -> list[Path]:
+    """Defects first: good parts that were held out are there anyway."""
+    root = source.parent if source.name == "good" and (source.parent / "test").is_dir() else source
+    samples = scan_dataset(root).test
+    defective = [sample.path for sample in samples if sample.kind != GOOD]
+    return defective or [sample.path for sample in samples]
+
+
+def _spread(paths: Sequence[Path], n: int) -> list[Path]:
+    """At most n of them, evenly spaced."""
+    if not paths or n < 1:
+        return []
+    places = np.linspace(0, len(paths) - 1, min(n, len(paths)))
+    return [paths[round(place)] for place in places]
+
+
+def _read(bundle: Bundle, path: Path) -> NDArray[np.generic]:
+    images = bundle.config.images
+    return read_image(path, channels=images.channels, bit_depth=images.bit_depth)
+
+
+def _within_tiles(bundle: Bundle, images: list[NDArray[np.generic]]) -> list[NDArray[np.generic]]:
+    """The first images that are few enough tiles together; at least two, where there are two."""
+    tiles = 0
+    kept: list[NDArray[np.generic]] = []
+    for image in images:
+        size = bundle.metadata.get("image_size") or image.shape[:2]
+        config = bundle.config.tiles
+        tiles += TileGrid((int(size[0]), int(size[1])), config.size, config.overlap).n_tiles
+        if len(kept) >= 2 and tiles > GATE_TILES:
+            break
+        kept.append(image)
+    return kept
