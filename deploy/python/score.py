@@ -1,0 +1,82 @@
+"""Scores image files with a scorer.onnx, ONNX Runtime, NumPy and OpenCV; prints one JSON object per image.
+
+    python score.py scorer.onnx image.png folder/ ...
+
+Copy it: it needs nothing of the anogan package. With the package installed, `anogan.station.Scorer` does
+the same and also verifies the file's hash, chooses a GPU and keeps a time budget.
+Exit code 0: none is rejected; 1: at least one is; 2: an image could not be scored.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+
+VERDICTS = ("pass", "review", "reject")
+DTYPES = {"tensor(uint8)": np.uint8, "tensor(uint16)": np.uint16}
+
+
+def load(path: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # Inputs with defaults are meant, not worth a warning each.
+    return onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
+
+
+def read(path: Path, channels: int) -> np.ndarray:
+    # Not cv2.imread: it knows no Unicode names on Windows.
+    flags = (cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_ANYDEPTH
+    data = np.fromfile(path, np.uint8)
+    image = None if data.size == 0 else cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise ValueError("cannot be decoded as an image")
+    return image[..., ::-1] if channels == 3 else image[..., None]  # OpenCV reads BGR, the model RGB.
+
+
+def score(session: onnxruntime.InferenceSession, path: Path) -> dict[str, object]:
+    wanted = session.get_inputs()[0]
+    image = read(path, wanted.shape[3])
+    if image.dtype != DTYPES[wanted.type]:
+        raise ValueError(f"holds {image.dtype} pixels, the model takes {wanted.type}")
+    for got, side in zip(image.shape, wanted.shape[1:], strict=True):
+        if isinstance(side, int) and got != side:
+            raise ValueError(f"is {image.shape}, the model takes {tuple(wanted.shape[1:])}")
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(names, {"image": np.ascontiguousarray(image[None])}), strict=True))
+    return {
+        "path": str(path),
+        "score": float(found["score"][0]),
+        "verdict": VERDICTS[int(found["verdict"][0])],
+        "residual_score": float(found["residual_score"][0]),
+        "discrimination_score": float(found["discrimination_score"][0]),
+        "steps_used": int(found["steps_used"][0]),
+    }
+
+
+def main(model: str, *names: str) -> int:
+    session = load(model)
+    paths: list[Path] = []
+    for name in names:
+        folder = Path(name)
+        paths += sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else [folder]
+    code = 0
+    for path in paths:
+        try:
+            line = score(session, path)
+        except (OSError, ValueError) as error:  # One bad image; the rest goes on.
+            line = {"path": str(path), "error": str(error)}
+            code = code or 2
+        if line.get("verdict") == "reject":
+            code = 1
+        print(json.dumps(line), flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: python score.py scorer.onnx IMAGE_OR_FOLDER...")
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,167 @@
+"""What an integrator copies: the C++ and the Python program give the scores of the package."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from anogan.export import export_scorer
+from anogan.images.decode import write_image
+from anogan.station import Scorer
+from tests.export.conftest import build_model, build_torch_scorer, random_images, small_config
+
+HEADER = "onnxruntime_cxx_api.h"
+SIZE = (40, 56)
+MAX_LINES = 150
+
+
+@pytest.fixture(scope="module")
+def scorer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model for 40 x 56 colour images."""
+    path = tmp_path_factory.mktemp("deploy") / "scorer.onnx"
+    export_scorer(build_torch_scorer(build_model(small_config(), SIZE)), path, images=random_images(1, SIZE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def deep_grey_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model for 16-bit grey images of any size."""
+    config = small_config(images={"on_mixed_sizes": "keep", "channels": 1, "bit_depth": 16})
+    path = tmp_path_factory.mktemp("deploy") / "scorer.onnx"
+    images = random_images(1, (33, 47), channels=1, bit_depth=16)
+    export_scorer(build_torch_scorer(build_model(config)), path, images=images)
+    return path
+
+
+def headers(repository: Path) -> Path:
+    """The folder of ONNX Runtime's headers; fetched once into build/ where there is none."""
+    fetched = repository / "build" / "onnxruntime-headers"
+    places = [Path(os.environ.get("ONNXRUNTIME_INCLUDE", "none")), Path("/usr/include/onnxruntime"), fetched]
+    found = [place for place in places if (place / HEADER).is_file()]
+    if found:
+        return found[0]
+    if shutil.which("apt-get") is None:
+        pytest.skip("no headers of ONNX Runtime; name their folder in ONNXRUNTIME_INCLUDE")
+    script = repository / "deploy" / "cpp" / "fetch-headers.sh"
+    try:
+        subprocess.run(["bash", script, fetched], capture_output=True, timeout=90, check=True)
+    except (subprocess.SubprocessError, OSError) as error:
+        pytest.skip(f"the headers of ONNX Runtime could not be fetched ({error})")
+    return fetched
+
+
+def library(folder: Path) -> Path:
+    """The wheel's library under the names that a linker and a loader look for."""
+    wheel = Path(onnxruntime.__file__).parent / "capi"
+    found = sorted(wheel.glob("libonnxruntime.so.*"))
+    if not found:
+        pytest.skip("this wheel of ONNX Runtime has no shared library to link with")
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        (folder / name).symlink_to(found[0])
+    return folder / "libonnxruntime.so"
+
+
+@pytest.fixture(scope="module")
+def program(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled C++ example."""
+    if shutil.which("cmake") is None or shutil.which("c++") is None:
+        pytest.skip("no CMake or no C++ compiler")
+    build = tmp_path_factory.mktemp("build")
+    settings = [f"-DONNXRUNTIME_INCLUDE={headers(repository)}", f"-DONNXRUNTIME_LIBRARY={library(build)}"]
+    for words in (
+        ["cmake", "-S", repository / "deploy" / "cpp", "-B", build / "out", *settings],
+        ["cmake", "--build", build / "out"],
+    ):
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return build / "out" / "score"
+
+
+def write_pnm(path: Path, image: np.ndarray) -> None:
+    """Binary PPM or PGM; 16 bits high byte first, as the format wants."""
+    height, width, channels = image.shape
+    top = np.iinfo(image.dtype).max
+    header = f"{'P6' if channels == 3 else 'P5'}\n# a camera's comment\n{width} {height}\n{top}\n"
+    path.write_bytes(header.encode() + image.astype(image.dtype.newbyteorder(">")).tobytes())
+
+
+def run(*words: object) -> tuple[int, list[dict[str, object]], str]:
+    done = subprocess.run(list(map(str, words)), capture_output=True, encoding="utf-8", check=False)
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+def assert_same(lines: list[dict[str, object]], scorer: Scorer, images: list[np.ndarray]) -> None:
+    assert len(lines) == len(images)
+    for line, want in zip(lines, scorer.score(images), strict=True):
+        assert line["score"] == pytest.approx(want.score, rel=1e-6)
+        assert line["verdict"] == str(want.verdict)
+        assert line["residual_score"] == pytest.approx(want.residual_score, rel=1e-6)
+        assert line["steps_used"] == want.steps_used
+
+
+def test_cpp_program_gives_the_scores_of_python(program: Path, scorer_file: Path, tmp_path: Path) -> None:
+    images = random_images(3, SIZE)
+    folder = tmp_path / "line 3 产线"
+    folder.mkdir()
+    for index, image in enumerate(images):
+        write_pnm(folder / f"{index}.ppm", image)
+    code, lines, _ = run(program, scorer_file, folder)
+    assert_same(lines, Scorer(scorer_file), images)
+    assert code == (1 if any(line["verdict"] == "reject" for line in lines) else 0)
+
+
+def test_cpp_program_reads_16_bit_grey_of_any_size(
+    program: Path, deep_grey_file: Path, tmp_path: Path
+) -> None:
+    images = [random_images(1, size, channels=1, bit_depth=16)[0] for size in ((33, 47), (50, 32))]
+    for index, image in enumerate(images):
+        write_pnm(tmp_path / f"{index}.pgm", image)
+    _, lines, _ = run(program, deep_grey_file, tmp_path / "0.pgm", tmp_path / "1.pgm")
+    assert_same(lines, Scorer(deep_grey_file), images)
+
+
+def test_cpp_program_tells_a_bad_image_and_scores_the_rest(
+    program: Path, scorer_file: Path, tmp_path: Path
+) -> None:
+    image = random_images(1, SIZE)[0]
+    write_pnm(tmp_path / "b good.ppm", image)
+    write_pnm(tmp_path / "c wide.ppm", random_images(1, (40, 57))[0])
+    (tmp_path / "a.ppm").write_bytes((tmp_path / "b good.ppm").read_bytes()[:100])
+    (tmp_path / "d.ppm").write_bytes(b"not an image")
+    code, lines, _ = run(program, scorer_file, tmp_path)
+    assert ["error" in line for line in lines] == [True, False, True, True]
+    assert_same(lines[1:2], Scorer(scorer_file), [image])
+    assert code in (1, 2)
+
+
+def test_cpp_program_tells_a_missing_model(program: Path, tmp_path: Path) -> None:
+    code, lines, errors = run(program, tmp_path / "none.onnx", tmp_path)
+    assert (code, lines) == (2, [])
+    assert "none.onnx" in errors
+
+
+def test_python_program_gives_the_scores_of_the_package(
+    repository: Path, scorer_file: Path, tmp_path: Path
+) -> None:
+    images = random_images(3, SIZE)
+    for index, image in enumerate(images):
+        write_image(tmp_path / f"{index}.png", image)
+    (tmp_path / "9.png").write_bytes(b"")
+    example = repository / "deploy" / "python" / "score.py"
+    code, lines, _ = run(sys.executable, example, scorer_file, tmp_path)
+    assert_same(lines[:3], Scorer(scorer_file), images)
+    assert "error" in lines[3]
+    assert code in (1, 2)
+
+
+def test_examples_are_short_enough_to_read(repository: Path) -> None:
+    for name in ("cpp/score.cpp", "python/score.py"):
+        assert len((repository / "deploy" / name).read_text(encoding="utf-8").splitlines()) < MAX_LINES
