@@ -49,6 +49,11 @@ class ImagesConfig(_Section):
         description="When images differ in size: refuse, resize all to the most common size, or keep each "
         "(needs calibration.map: global).",
     )
+    registration: Literal["none", "translation", "euclidean"] = Field(
+        "none",
+        description="Lay every part over the training parts' pose first, by shift, or shift and rotation. "
+        "Cannot be exported.",
+    )
 
 
 class TilesConfig(_Section):
@@ -319,6 +324,8 @@ class Config(_Section):
             raise ValueError(f"images.size {self.images.size} is smaller than tiles.size {size}")
         if self.images.on_mixed_sizes == "keep" and self.calibration.map != "global":
             raise ValueError("images.on_mixed_sizes: keep needs calibration.map: global")
+        if self.images.on_mixed_sizes == "keep" and self.images.registration != "none":
+            raise ValueError("images.registration needs images of one size; set images.size")
         return self
 
 

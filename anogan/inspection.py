@@ -54,6 +54,7 @@ class Inspection:
         reconstruction: (H, W, C) of the input's dtype, G(z) at the input's resolution.
         path: Where the image came from, if from a file.
         anomaly_score: (1 - lambda) R + lambda D of the worst tile, the paper's A(x).
+        registered: Whether the part could be laid over the reference; None for models that do not register.
     """
 
     score: float
@@ -67,10 +68,11 @@ class Inspection:
     anomaly_map: NDArray[np.float32] = field(repr=False, compare=False)
     reconstruction: NDArray[np.generic] = field(repr=False, compare=False)
     path: Path | None = None
+    registered: bool | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The machine-readable line for this image (no arrays)."""
-        return {
+        line: dict[str, object] = {
             "path": None if self.path is None else str(self.path),
             "score": self.score,
             "threshold": self.threshold,
@@ -81,6 +83,7 @@ class Inspection:
             "steps_used": self.steps_used,
             "ms": self.ms,
         }
+        return line if self.registered is None else line | {"registered": self.registered}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from anogan.export.geometry import COLUMNS, ROWS, Tiling, cut, length, resize, s
 from anogan.export.gradient import forward
 from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph
 from anogan.export.search import FoldedNetworks, latent_search
+from anogan.export.support import refuse_unsupported
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.model import Model
 from anogan.scoring.scorer import CHUNK_PIXELS
@@ -63,6 +64,7 @@ def build_scorer(
         ExportError: The model has something that the graph cannot hold.
     """
     config = model.config
+    refuse_unsupported(config)
     with_starts = Inverter(config, model.networks, model.feature_scales).fixed_starts
     networks = FoldedNetworks.of(model, with_starts.cpu().numpy())
     g = Graph()

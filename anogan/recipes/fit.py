@@ -25,6 +25,7 @@ from anogan.gan.networks import feature_stack
 from anogan.gan.tiles import TileSource, load_images
 from anogan.gan.training import GanStage
 from anogan.images.folders import Split, common_size, file_digest, most_common_size, scan_dataset, split_good
+from anogan.images.registration import Aligner, Pixels, align_all, make_reference
 from anogan.recipes.calibrate import HELD_OUT, calibrate_scorer
 from anogan.recipes.pictures import fit_pictures
 from anogan.scoring import Model, Scorer
@@ -147,8 +148,11 @@ def fit(
 def _train(run: _Run, split: Split, image_size: tuple[int, int] | None) -> Model:
     """All stages in order: GAN (with a joint encoder), separate encoder, head."""
     config, device = run.config, run.device
-    source = _source(split.train, config, image_size, TRAIN_STREAM)
-    held_out = _source(split.early_stop, config, image_size, HELD_OUT_STREAM)
+    good = _images(split.train, config, image_size)
+    aligner = _aligner(config, good)
+    source = TileSource(_registered(good, aligner, run.reporter), config, TRAIN_STREAM)
+    held_out_images = _images(split.early_stop, config, image_size)
+    held_out = TileSource(_registered(held_out_images, aligner, run.reporter), config, HELD_OUT_STREAM)
     gan = GanStage(config, source, held_out, device)
     run.train(gan)
     networks = gan.finish()
@@ -167,15 +171,32 @@ def _train(run: _Run, split: Split, image_size: tuple[int, int] | None) -> Model
         stage = HeadStage(config, source.with_stream(HEAD_STREAM), held_out, inverter, device)
         run.train(stage)
         head = stage.finish()
-    return Model(config, networks, scales, head, image_size)
+    return Model(config, networks, scales, head, image_size, None if aligner is None else aligner.reference)
 
 
-def _source(paths: tuple[Path, ...], config: Config, size: tuple[int, int] | None, stream: int) -> TileSource:
+def _images(paths: tuple[Path, ...], config: Config, size: tuple[int, int] | None) -> list[Pixels]:
     images, errors = load_images(paths, config, size)
     if errors:
         first = next(iter(errors.values()))
         raise DataError(f"{len(errors)} of {len(paths)} good images cannot be used; the first: {first}")
-    return TileSource(images, config, stream)
+    return images
+
+
+def _aligner(config: Config, good: list[Pixels]) -> Aligner | None:
+    motion = config.images.registration
+    return None if motion == "none" else Aligner(make_reference(good, motion), motion)
+
+
+def _registered(images: list[Pixels], aligner: Aligner | None, reporter: Reporter) -> list[Pixels]:
+    if aligner is None:
+        return images
+    aligned, failed = align_all(images, aligner)
+    if failed:
+        reporter.event(
+            f"{failed} of {len(images)} good images could not be registered and are used as they lie; look "
+            "whether they show the same part, or set images.registration: none."
+        )
+    return aligned
 
 
 def _image_size(split: Split, config: Config) -> tuple[int, int] | None:

@@ -116,7 +116,9 @@ def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
     Dice keeps small defects from drowning among good pixels; cross entropy keeps logits calibrated on
     tiles that have none.
     """
-    entropy = F.binary_cross_entropy_with_logits(logits, mask, pos_weight=torch.tensor(5.0, device=mask.device))
+    entropy = F.binary_cross_entropy_with_logits(
+        logits, mask, pos_weight=torch.tensor(5.0, device=mask.device)
+    )
     probability = logits.sigmoid()
     overlap = 2 * (probability * mask).sum() + DICE_SMOOTHING
     return entropy + 1 - overlap / (probability.sum() + mask.sum() + DICE_SMOOTHING)

@@ -17,6 +17,7 @@ from anogan.gan.networks import Networks, build_networks
 from anogan.scoring.maps import build_head
 
 _SCALES = "feature_scales"
+_REGISTRATION, _REFERENCE = "registration", "reference"
 _COUNTER = "num_batches_tracked"  # A counter of training, without meaning for a frozen network.
 Arrays = Mapping[str, Mapping[str, NDArray[Any]]]
 
@@ -31,6 +32,7 @@ class Model:
         feature_scales: (L,) mean activation per hidden layer of D on good tiles.
         head: The residual head, or None.
         image_size: (height, width) that images have when they are tiled; None when each keeps its own.
+        reference: (height, width) float32 grey in [0, 1] that parts are registered to, or None.
     """
 
     config: Config
@@ -38,6 +40,7 @@ class Model:
     feature_scales: Tensor
     head: nn.Sequential | None
     image_size: tuple[int, int] | None
+    reference: NDArray[np.float32] | None = None
 
     def to_arrays(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Network name -> tensor name -> float32 array."""
@@ -53,6 +56,8 @@ class Model:
             for name, module in modules.items()
         }
         arrays["discriminator"][_SCALES] = self.feature_scales.cpu().numpy()
+        if self.reference is not None:
+            arrays[_REGISTRATION] = {_REFERENCE: self.reference}
         return arrays
 
     @classmethod
@@ -76,7 +81,12 @@ class Model:
             # Images stay in one memory layout through all networks: a score must not depend on it.
             module.eval().requires_grad_(False).to(device)
         scales = torch.from_numpy(np.array(arrays["discriminator"][_SCALES])).to(device)
-        return cls(config, networks, scales, head, image_size)
+        return cls(config, networks, scales, head, image_size, _reference(arrays))
+
+
+def _reference(arrays: Arrays) -> NDArray[np.float32] | None:
+    found = arrays.get(_REGISTRATION, {}).get(_REFERENCE)
+    return None if found is None else np.asarray(found, np.float32)
 
 
 def _load(name: str, module: nn.Module, arrays: Arrays) -> None:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from anogan.calibration import Calibration, combine, pool, smooth
 from anogan.config import ScoreConfig
-from anogan.errors import CalibrationError, ImageError
+from anogan.errors import BundleError, CalibrationError, ImageError
+from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import from_network, resize, to_network
 from anogan.images.tiling import TileGrid
-from anogan.inspection import Inspection, decide
+from anogan.inspection import Inspection, Verdict, decide
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input, residual_map
 from anogan.scoring.model import Model
@@ -32,13 +33,14 @@ class Evidence:
     """What the search found about one image, before calibration.
 
     Attributes:
-        parts: Kind of evidence -> smoothed map (h, w) float32 at network resolution.
-        reconstruction: (C, h, w) float32 in [-1, 1], G(z*) stitched.
+        parts: Kind of evidence -> smoothed map (h, w) float32 at network resolution, in the reference's pose.
+        reconstruction: (C, h, w) float32 in [-1, 1], G(z*) stitched, in the image's own pose.
         residual_score: R(x) of the worst tile.
         discrimination_score: D(x) of the worst tile.
         anomaly_score: A(x) of the worst tile.
         steps_used: Of the slowest tile.
         input_size: (H, W) of the image that came in.
+        alignment: How the image was registered, or None where the model does not.
         ms: Its share of the wall time, milliseconds.
     """
 
@@ -50,6 +52,7 @@ class Evidence:
     steps_used: int
     input_size: tuple[int, int]
     ms: float
+    alignment: Alignment | None = None
 
 
 class Scorer:
@@ -63,16 +66,22 @@ class Scorer:
         threshold: float | None = None,
         steps: int | None = None,
     ) -> None:
-        """Args:
-        model: Trained networks.
-        calibration: Needed to `score`; `evidence` works without.
-        threshold: Overrides the calibrated one.
-        steps: Overrides `search.steps`.
+        """Takes a model apart.
+
+        Args:
+            model: Trained networks.
+            calibration: Needed to `score`; `evidence` works without.
+            threshold: Overrides the calibrated one.
+            steps: Overrides `search.steps`.
+
+        Raises:
+            BundleError: The model registers parts but has no reference picture.
         """
         self.model, self.config = model, model.config
         self.calibration = calibration
         self._threshold, self._steps = threshold, steps
         self._inverter = Inverter(model.config, model.networks, model.feature_scales)
+        self._aligner = _aligner(model)
         self._device = next(model.networks.generator.parameters()).device
 
     @property
@@ -107,13 +116,16 @@ class Scorer:
         score = image_score(anomaly_map, self.config.score)
         size = evidence.input_size
         reconstruction = evidence.reconstruction
+        if evidence.alignment is not None:
+            # Pixels that lie outside the reference were not looked at: they count as ordinary.
+            anomaly_map = evidence.alignment.from_reference(anomaly_map, outside=0.0)
         if reconstruction.shape[1:] != size:
             anomaly_map = resize(anomaly_map[..., None], size)[..., 0]
             reconstruction = resize(reconstruction.transpose(1, 2, 0), size).transpose(2, 0, 1)
         return Inspection(
             score=score,
             threshold=self.threshold,
-            verdict=decide(score, self.threshold, self.review_threshold),
+            verdict=self._verdict(score, evidence),
             residual_score=evidence.residual_score,
             discrimination_score=evidence.discrimination_score,
             anomaly_score=evidence.anomaly_score,
@@ -121,11 +133,23 @@ class Scorer:
             ms=evidence.ms + 1000 * (time.perf_counter() - started),
             anomaly_map=anomaly_map,
             reconstruction=from_network(reconstruction, self.config.images.bit_depth).astype(image.dtype),
+            registered=None if evidence.alignment is None else evidence.alignment.converged,
         )
 
+    def _verdict(self, score: float, evidence: Evidence) -> Verdict:
+        verdict = decide(score, self.threshold, self.review_threshold)
+        lost = evidence.alignment is not None and not evidence.alignment.converged
+        # A part that the model could not lay in place was not inspected as promised.
+        return Verdict.REVIEW if lost and verdict is Verdict.PASS else verdict
+
     def anomaly_map(self, evidence: Evidence) -> FloatMap:
-        """(h, w) at network resolution, in standard deviations of good parts."""
-        return combine(evidence.parts, self._calibrated().statistics, score_weights(self.config.score))
+        """(h, w) at network resolution and in the reference's pose, in standard deviations of good parts."""
+        found = combine(evidence.parts, self._calibrated().statistics, score_weights(self.config.score))
+        if evidence.alignment is None:
+            return found
+        # Where registration had to invent pixels there is nothing to be found.
+        seen = evidence.alignment.seen((found.shape[0], found.shape[1]))
+        return np.where(seen, found, np.float32(0))
 
     def evidence(self, images: Sequence[NDArray[np.generic]]) -> list[Evidence]:
         """The search's findings per image, uncalibrated.
@@ -137,15 +161,15 @@ class Scorer:
         for group in self._groups(images):
             started = time.perf_counter()
             prepared = [self._prepare(image) for image in group]
-            grids = [self._grid(x) for x in prepared]
-            tiles = np.concatenate([grid.cut(x) for grid, x in zip(grids, prepared, strict=True)])
+            grids = [self._grid(x) for x, _ in prepared]
+            tiles = np.concatenate([grid.cut(x) for grid, (x, _) in zip(grids, prepared, strict=True)])
             results = self._inspect_tiles(torch.from_numpy(tiles))
             ms = 1000 * (time.perf_counter() - started) / len(group)
             start = 0
-            for grid, image in zip(grids, group, strict=True):
+            for grid, image, (_, alignment) in zip(grids, group, prepared, strict=True):
                 own = {name: values[start : start + grid.n_tiles] for name, values in results.items()}
                 start += grid.n_tiles
-                found.append(self._stitch(own, grid, (image.shape[0], image.shape[1]), ms))
+                found.append(self._stitch(own, grid, (image.shape[0], image.shape[1]), ms, alignment))
         return found
 
     def _calibrated(self) -> Calibration:
@@ -168,8 +192,15 @@ class Scorer:
         if group:
             yield group
 
-    def _prepare(self, image: NDArray[np.generic]) -> FloatMap:
-        """(C, h, w) in [-1, 1] at network resolution."""
+    def _prepare(self, image: NDArray[np.generic]) -> tuple[FloatMap, Alignment | None]:
+        """(C, h, w) in [-1, 1] at network resolution and in the reference's pose."""
+        sized = self._sized(image)
+        if self._aligner is None:
+            return to_network(sized, self.config.images.bit_depth), None
+        aligned, alignment = self._aligner.align(sized, 2.0**self.config.images.bit_depth - 1)
+        return to_network(aligned, self.config.images.bit_depth), alignment
+
+    def _sized(self, image: NDArray[np.generic]) -> NDArray[Any]:
         wanted = self.model.image_size
         config = self.config.images
         if wanted is not None and image.shape[:2] != wanted:
@@ -178,8 +209,8 @@ class Scorer:
                     f"the image is {image.shape[1]}x{image.shape[0]} pixels; this model expects "
                     f"{wanted[1]}x{wanted[0]}. Crop it alike, or retrain with images.on_mixed_sizes: resize."
                 )
-            return to_network(resize(image, wanted), config.bit_depth)
-        return to_network(image, config.bit_depth)
+            return resize(image, wanted)
+        return image
 
     def _grid(self, x: FloatMap) -> TileGrid:
         return TileGrid((x.shape[1], x.shape[2]), self.config.tiles.size, self.config.tiles.overlap)
@@ -208,22 +239,40 @@ class Scorer:
         return {name: value.cpu() for name, value in results.items()}
 
     def _stitch(
-        self, tiles: Mapping[str, NDArray[Any]], grid: TileGrid, input_size: tuple[int, int], ms: float
+        self,
+        tiles: Mapping[str, NDArray[Any]],
+        grid: TileGrid,
+        input_size: tuple[int, int],
+        ms: float,
+        alignment: Alignment | None,
     ) -> Evidence:
         weight = self.config.search.lambda_
         sigma = self.config.score.smoothing_sigma
         kinds = [name for name in ("residual", "discrimination", "head") if name in tiles]
+        reconstruction = grid.stitch(tiles["reconstruction"])
+        if alignment is not None:
+            reconstruction = alignment.from_reference(reconstruction.transpose(1, 2, 0)).transpose(2, 0, 1)
         residual, discrimination = tiles["residual_score"], tiles["discrimination_score"]
         return Evidence(
             parts={name: smooth(grid.stitch(tiles[name])[0], sigma) for name in kinds},
-            reconstruction=grid.stitch(tiles["reconstruction"]),
+            reconstruction=reconstruction,
             residual_score=float(residual.max()),
             discrimination_score=float(discrimination.max()),
             anomaly_score=float(((1 - weight) * residual + weight * discrimination).max()),
             steps_used=int(tiles["steps_used"].max()),
             input_size=input_size,
             ms=ms,
+            alignment=alignment,
         )
+
+
+def _aligner(model: Model) -> Aligner | None:
+    motion = model.config.images.registration
+    if motion == "none":
+        return None
+    if model.reference is None:
+        raise BundleError("The model registers parts but holds no reference picture; fit the model again.")
+    return Aligner(model.reference, motion)
 
 
 def score_weights(config: ScoreConfig) -> dict[str, float]:

@@ -92,7 +92,8 @@ def discrimination_score(wanted: list[Tensor], got: list[Tensor], scales: Tensor
         (N,), at least 0; higher is more anomalous.
     """
     layers = [
-        (a - b).abs().float().flatten(1).mean(dim=1) / scale for a, b, scale in zip(wanted, got, scales, strict=True)
+        (a - b).abs().float().flatten(1).mean(dim=1) / scale
+        for a, b, scale in zip(wanted, got, scales, strict=True)
     ]
     return torch.stack(layers).mean(dim=0)
 
