@@ -1,0 +1,131 @@
+"""A plain convolutional autoencoder: the config's encoder and generator without adversary or search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn, optim
+from torch.nn import functional as F
+
+from anogan.calibration import gaussian_kernel
+from anogan.config import Config
+from anogan.gan.device import autocast, training_precision
+from anogan.gan.networks import build_encoder, build_generator
+from anogan.gan.tiles import TileSource
+from anogan.images.tiling import TileGrid
+from anogan.scoring.baselines.scorer import FloatMap, Pixels
+
+Loss = Literal["l2", "ssim"]
+MAX_STEPS = 3000
+LEARNING_RATE = 1e-3
+STREAM = 7  # Other tiles than the GAN's stages draw from the same seed.
+CHUNK_PIXELS = 2**19
+_SSIM_SIGMA = 1.5  # A window of 11 x 11, as in Wang et al. 2004.
+_SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2  # K1, K2 of Wang et al. for values in [0, 1].
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """A trained autoencoder, frozen, and the measure of its residual."""
+
+    network: nn.Sequential
+    loss: Loss
+    tile: int
+    overlap: int
+
+    @torch.inference_mode()
+    def anomaly_map(self, x: FloatMap) -> FloatMap:
+        """The residual of overlapping tiles, stitched, (h, w); x is (C, h, w) in [-1, 1]."""
+        grid = TileGrid((x.shape[1], x.shape[2]), self.tile, self.overlap)
+        device = next(self.network.parameters()).device
+        tiles = torch.from_numpy(grid.cut(x)).split(max(1, CHUNK_PIXELS // self.tile**2))
+        maps = [autoencoder_residual(t.to(device), self.network(t.to(device)), self.loss) for t in tiles]
+        return np.asarray(grid.stitch(torch.cat(maps).cpu().numpy())[0])
+
+
+def fit_autoencoder(
+    images: Sequence[Pixels],
+    config: Config,
+    loss: Loss,
+    device: torch.device,
+    on_step: Callable[[int, int], None] = lambda *_: None,
+) -> Autoencoder:
+    """Trains on the tiles that the GAN trains on, for `gan.steps` steps but at most 3000.
+
+    The setting of Bergmann et al. 2018 (arXiv:1807.02011): no defects are drawn, no noise is added.
+    """
+    torch.manual_seed(config.seed)
+    network = _build(config).to(device).to(memory_format=torch.channels_last)
+    source = TileSource(images, config, STREAM)
+    optimiser = optim.Adam(network.parameters(), LEARNING_RATE, foreach=True)
+    precision = training_precision(config.runtime, device)
+    steps = min(config.gan.steps, MAX_STEPS)
+    for step in range(steps):
+        x = source.batch(step, config.gan.batch_size).to(device, memory_format=torch.channels_last)
+        with autocast(device, precision):
+            again = network(x)
+        value = autoencoder_residual(x, again.float(), loss).mean()
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        optimiser.step()
+        on_step(step + 1, steps)
+    # One memory layout for any number of tiles: a map must not depend on how many there are.
+    network = network.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    return Autoencoder(network, loss, config.tiles.size, config.tiles.overlap)
+
+
+def autoencoder_residual(x: Tensor, again: Tensor, loss: Loss) -> Tensor:
+    """Squared difference, or 1 - SSIM, mean over channels: (N, C, t, t) twice -> (N, 1, t, t)."""
+    if loss == "l2":
+        return (x - again).square().mean(dim=1, keepdim=True)
+    return (1 - ssim(x, again)).mean(dim=1, keepdim=True)
+
+
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Structural similarity per pixel and channel (Wang et al. 2004, doi:10.1109/TIP.2003.819861, eq. 13).
+
+    Gaussian window of 11 x 11 pixels, edges mirrored.
+
+    Args:
+        x: (N, C, H, W) in [-1, 1], at least 6 pixels a side.
+        y: The same shape.
+
+    Returns:
+        (N, C, H, W) in [-1, 1]; 1 where the two agree.
+    """
+    # To [0, 1]: of negative brightness the formula would call an image and its negative alike.
+    x, y = (x + 1) / 2, (y + 1) / 2
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    variance_x = _window_mean(x * x) - mean_x**2
+    variance_y = _window_mean(y * y) - mean_y**2
+    covariance = _window_mean(x * y) - mean_x * mean_y
+    likeness = (2 * mean_x * mean_y + _SSIM_C1) * (2 * covariance + _SSIM_C2)
+    return likeness / ((mean_x**2 + mean_y**2 + _SSIM_C1) * (variance_x + variance_y + _SSIM_C2))
+
+
+def _window_mean(x: Tensor) -> Tensor:
+    kernel = torch.from_numpy(gaussian_kernel(_SSIM_SIGMA)).to(x)
+    radius, channels = len(kernel) // 2, x.shape[1]
+    padded = F.pad(x, (radius, radius, radius, radius), mode="reflect")
+    rows = F.conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    return F.conv2d(rows, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+
+
+def _build(config: Config) -> nn.Sequential:
+    network, size, channels = config.network, config.tiles.size, config.images.channels
+    encoder = build_encoder(size, channels, network.latent_dim, network.latent_grid, network.width)
+    decoder = build_generator(
+        size,
+        channels,
+        network.latent_dim,
+        network.latent_grid,
+        network.width,
+        upsampling=network.upsampling,
+        norm=network.generator_norm,
+        attention_at=network.attention_at,
+    )
+    return nn.Sequential(encoder, decoder)

@@ -1,0 +1,123 @@
+"""A baseline judged like a model: the same preparation, smoothing, calibration and threshold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.calibration import Calibration, combine, smooth
+from anogan.config import Config
+from anogan.errors import CalibrationError, ImageError
+from anogan.images.resize import resize, to_network
+from anogan.inspection import Inspection, decide
+from anogan.scoring.scorer import Evidence, image_score, score_weights
+
+FloatMap = NDArray[np.float32]
+Pixels = NDArray[Any]
+
+
+class Baseline(Protocol):
+    """A fitted way to an anomaly map."""
+
+    def anomaly_map(self, x: FloatMap) -> FloatMap:
+        """(C, h, w) float32 in [-1, 1] -> (h, w) float32; higher is more anomalous."""
+        ...
+
+
+class BaselineScorer:
+    """Scores images by a baseline, with what recipes ask of any scorer.
+
+    Its only evidence is the part `residual`: score weights have no say, smoothing, border and pooling do.
+    A config's registration is left out.
+    """
+
+    def __init__(
+        self,
+        baseline: Baseline,
+        config: Config,
+        image_size: tuple[int, int] | None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        """Args as a model's: `image_size` is (height, width) at network resolution, None to keep each."""
+        alone = {"residual_weight": 1.0, "discrimination_weight": 0.0, "head_weight": 0.0}
+        self.config = config.model_copy(update={"score": config.score.model_copy(update=alone)})
+        self.calibration = calibration
+        self._baseline, self._image_size = baseline, image_size
+
+    def with_calibration(self, calibration: Calibration) -> BaselineScorer:
+        """The same baseline with a threshold."""
+        return BaselineScorer(self._baseline, self.config, self._image_size, calibration)
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are rejected."""
+        return self._calibrated().estimate.threshold
+
+    def evidence(self, images: Sequence[NDArray[np.generic]]) -> list[Evidence]:
+        """One smoothed map per image; images are (H, W, C) uint8 or uint16.
+
+        Raises:
+            ImageError: An image has another size than those it was fitted on.
+        """
+        return [self._evidence(image) for image in images]
+
+    def anomaly_map(self, evidence: Evidence) -> FloatMap:
+        """(h, w) at network resolution, in standard deviations of good parts."""
+        return combine(evidence.parts, self._calibrated().statistics, score_weights(self.config.score))
+
+    def judge(self, evidence: Evidence, image: NDArray[np.generic]) -> Inspection:
+        """Score, verdict and map at the image's own size."""
+        started = time.perf_counter()
+        anomaly_map = self.anomaly_map(evidence)
+        score = image_score(anomaly_map, self.config.score)
+        if anomaly_map.shape != evidence.input_size:
+            anomaly_map = resize(anomaly_map[..., None], evidence.input_size)[..., 0]
+        review = min(self._calibrated().review_threshold, self.threshold)
+        return Inspection(
+            score=score,
+            threshold=self.threshold,
+            verdict=decide(score, self.threshold, review),
+            residual_score=evidence.residual_score,
+            discrimination_score=evidence.discrimination_score,
+            anomaly_score=evidence.anomaly_score,
+            steps_used=evidence.steps_used,
+            ms=evidence.ms + 1000 * (time.perf_counter() - started),
+            anomaly_map=anomaly_map,
+            reconstruction=image,
+        )
+
+    def _evidence(self, image: NDArray[np.generic]) -> Evidence:
+        started = time.perf_counter()
+        x = self._prepare(image)
+        found = smooth(self._baseline.anomaly_map(x), self.config.score.smoothing_sigma)
+        residual = float(found.mean())
+        return Evidence(
+            parts={"residual": found},
+            reconstruction=x,
+            residual_score=residual,
+            discrimination_score=0.0,
+            anomaly_score=residual,
+            steps_used=0,
+            input_size=(image.shape[0], image.shape[1]),
+            ms=1000 * (time.perf_counter() - started),
+        )
+
+    def _prepare(self, image: NDArray[np.generic]) -> FloatMap:
+        wanted, images = self._image_size, self.config.images
+        if wanted is None or image.shape[:2] == wanted:
+            return to_network(image, images.bit_depth)
+        if images.size is None and images.on_mixed_sizes != "resize":
+            raise ImageError(
+                f"the image is {image.shape[1]}x{image.shape[0]} pixels; this baseline expects "
+                f"{wanted[1]}x{wanted[0]}. Crop it alike, or set images.on_mixed_sizes: resize."
+            )
+        return to_network(resize(image, wanted), images.bit_depth)
+
+    def _calibrated(self) -> Calibration:
+        if self.calibration is None:
+            raise CalibrationError("This baseline has no threshold yet; calibrate it on good images.")
+        return self.calibration

@@ -1,0 +1,174 @@
+"""Every baseline finds an obvious defect, and is judged by the rules that models are judged by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from anogan.calibration import calibrate, fit_map_statistics
+from anogan.config import Config, config_from_dict
+from anogan.errors import CalibrationError, ConfigError, DataError, ImageError
+from anogan.images.resize import to_network
+from anogan.scoring.baselines import BASELINES, Baseline, BaselineScorer, fit_baseline
+from anogan.scoring.baselines.autoencoder import autoencoder_residual, ssim
+from anogan.scoring.baselines.patches import PATCH, sample_patches
+
+CPU = torch.device("cpu")
+TINY: dict[str, Any] = {
+    "tiles": {"size": 32, "overlap": 8},
+    "network": {"latent_dim": 4, "latent_grid": 8, "width": 8},
+    "gan": {"steps": 120, "batch_size": 8},
+    "score": {"smoothing_sigma": 1.0},
+    "calibration": {"false_reject": 0.2},
+    "runtime": {"device": "cpu", "precision": "fp32", "threads": 1},
+}
+
+
+def part(seed: int, *, defect: bool = False, size: int = 48) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    stripes = 110 + 50 * np.sign(np.sin(np.arange(size) / 3.0))[None, :, None]
+    image = stripes + rng.normal(0, 4, (size, size, 3))
+    if defect:
+        image[18:30, 18:30] = (250, 30, 30)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return config_from_dict(TINY, "the test")
+
+
+@pytest.fixture(scope="module")
+def fitted(config: Config) -> dict[str, Baseline]:
+    torch.set_num_threads(1)
+    good = [part(seed) for seed in range(12)]
+    return {name: fit_baseline(name, good, config, CPU) for name in BASELINES}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_marks_the_defect_and_not_the_good_part(
+    name: str, fitted: dict[str, Baseline]
+) -> None:
+    marked = fitted[name].anomaly_map(to_network(part(50, defect=True), 8))
+    clean = fitted[name].anomaly_map(to_network(part(50), 8))
+
+    assert marked.shape == (48, 48)
+    assert marked.dtype == np.float32
+    assert marked[20:28, 20:28].mean() > 1.4 * np.percentile(clean, 99)
+    assert all(14 <= place < 34 for place in np.unravel_index(marked.argmax(), marked.shape))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_fitted_again_gives_the_same_map(name: str) -> None:
+    config = config_from_dict(TINY | {"gan": {"steps": 4, "batch_size": 8}}, "the test")
+    x, good = to_network(part(51, defect=True), 8), [part(seed) for seed in range(4)]
+    first, again = (fit_baseline(name, good, config, CPU).anomaly_map(x) for _ in range(2))
+
+    np.testing.assert_allclose(again, first, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_baseline_names_those_that_exist(config: Config) -> None:
+    with pytest.raises(ConfigError, match="patch PCA"):
+        fit_baseline("k-means", [part(0)], config, CPU)
+
+
+def test_pixel_statistics_refuse_images_of_several_sizes(config: Config) -> None:
+    with pytest.raises(DataError, match=r"images\.size"):
+        fit_baseline("pixel statistics", [part(0), part(1, size=64)], config, CPU)
+
+
+def test_patches_stay_within_their_bound_however_many_images_there_are(config: Config) -> None:
+    assert sample_patches([part(seed) for seed in range(9)], config, n=40).shape == (36, 3 * PATCH**2)
+    assert sample_patches([part(0, size=17)], config, n=40).shape == (4, 3 * PATCH**2)
+
+
+def test_similarity_of_an_image_with_itself_is_1_and_falls_with_noise() -> None:
+    x = torch.rand(1, 2, 24, 24) * 2 - 1
+    noise = torch.randn_like(x)
+
+    torch.testing.assert_close(ssim(x, x), torch.ones_like(x))
+    falling = [float(ssim(x, x + level * noise).mean()) for level in (0.0, 0.1, 0.3, 1.0)]
+    assert falling == sorted(falling, reverse=True)
+    assert float(ssim(x, -x).mean()) < 0
+
+
+def test_similarity_is_equation_13_of_wang_2004() -> None:
+    x, y = torch.rand(1, 1, 11, 11) * 2 - 1, torch.rand(1, 1, 11, 11) * 2 - 1
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
+    a, b = ((v.numpy()[0, 0].astype(float) + 1) / 2 for v in (x, y))
+    mean_a, mean_b = (window * a).sum(), (window * b).sum()
+    covariance = (window * (a - mean_a) * (b - mean_b)).sum()
+    spread = (window * (a - mean_a) ** 2).sum() + (window * (b - mean_b) ** 2).sum()
+    c1, c2 = 0.01**2, 0.03**2
+    expected = (
+        (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a**2 + mean_b**2 + c1) * (spread + c2))
+    )
+
+    assert float(ssim(x, y)[0, 0, 5, 5]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_squared_residual_is_the_mean_over_channels() -> None:
+    x, again = torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 8, 8)
+    again[0, 0, 3, 3] = 0.5
+
+    assert float(autoencoder_residual(x, again, "l2")[0, 0, 3, 3]) == pytest.approx(0.125)
+
+
+def _calibrated(scorer: BaselineScorer) -> BaselineScorer:
+    found = scorer.evidence([part(seed) for seed in range(20, 26)])
+    statistics = {"residual": fit_map_statistics([e.parts["residual"] for e in found], "per-pixel", 20)}
+    provisional = scorer.with_calibration(
+        calibrate([0.0], false_reject=0.2, review_share=0, statistics=statistics)
+    )
+    good = provisional.evidence([part(seed) for seed in range(30, 40)])
+    scores = [float(provisional.anomaly_map(e).max()) for e in good]
+    return scorer.with_calibration(calibrate(scores, false_reject=0.2, review_share=0, statistics=statistics))
+
+
+def test_a_calibrated_baseline_rejects_the_defect_and_passes_the_good_part(
+    fitted: dict[str, Baseline], config: Config
+) -> None:
+    scorer = _calibrated(BaselineScorer(fitted["patch PCA"], config, (48, 48)))
+    images = [part(60, defect=True), part(24)]
+    bad, good = (scorer.judge(e, i) for e, i in zip(scorer.evidence(images), images, strict=True))
+
+    assert (str(bad.verdict), str(good.verdict)) == ("reject", "pass")
+    assert bad.threshold == scorer.threshold
+    assert bad.anomaly_map.shape == (48, 48)
+
+
+def test_a_baseline_ignores_weights_that_are_not_for_it(fitted: dict[str, Baseline], config: Config) -> None:
+    head_alone = config.model_copy(
+        update={"score": config.score.model_copy(update={"residual_weight": 0.0, "head_weight": 3.0})}
+    )
+    scorers = [
+        _calibrated(BaselineScorer(fitted["pixel statistics"], c, (48, 48))) for c in (config, head_alone)
+    ]
+
+    assert scorers[0].threshold == scorers[1].threshold
+
+
+def test_a_baseline_without_a_threshold_says_so(fitted: dict[str, Baseline], config: Config) -> None:
+    scorer = BaselineScorer(fitted["patch PCA"], config, (48, 48))
+
+    with pytest.raises(CalibrationError, match="calibrate"):
+        scorer.judge(scorer.evidence([part(0)])[0], part(0))
+
+
+def test_a_baseline_refuses_an_image_of_another_size(fitted: dict[str, Baseline], config: Config) -> None:
+    with pytest.raises(ImageError, match="64x64"):
+        BaselineScorer(fitted["patch PCA"], config, (48, 48)).evidence([part(0, size=64)])
+
+
+def test_maps_come_back_at_the_size_of_the_image(fitted: dict[str, Baseline]) -> None:
+    config = config_from_dict(TINY | {"images": {"size": [48, 48]}}, "the test")
+    scorer = _calibrated(BaselineScorer(fitted["patch neighbours"], config, (48, 48)))
+    image = part(0, size=96)
+
+    assert scorer.judge(scorer.evidence([image])[0], image).anomaly_map.shape == (96, 96)
