@@ -153,5 +153,6 @@ def _compose(steps: Sequence[AugmentationStep]) -> Any:
         try:
             transforms.append(kind(**step.args))
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"augmentation: {step.name} refuses {step.args}: {error}.") from error
+            reason = " ".join(str(error).split())  # It comes in lines; ours is one sentence.
+            raise ConfigError(f"augmentation: {step.name} refuses {step.args}: {reason}") from error
     return albumentations.Compose(transforms, seed=0)
