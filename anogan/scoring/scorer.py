@@ -94,6 +94,10 @@ class Scorer:
         """Scores above it are at least reviewed."""
         return min(self._calibrated().review_threshold, self.threshold)
 
+    def with_calibration(self, calibration: Calibration) -> Scorer:
+        """The same model with another calibration, and without a threshold set by hand."""
+        return Scorer(self.model, calibration, steps=self._steps)
+
     def score(self, images: Sequence[NDArray[np.generic]]) -> list[Inspection]:
         """One inspection per image, in order.
 
