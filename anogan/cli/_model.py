@@ -117,7 +117,7 @@ def _open_folder(
     from anogan.bundle import load_bundle
     from anogan.config import config_to_dict
     from anogan.recipes import score_files
-    from anogan.recipes.evaluate import calibration_summary
+    from anogan.recipes.evaluation import calibration_summary
     from anogan.recipes.models import scorer_of
 
     bundle = load_bundle(path)

@@ -47,7 +47,7 @@ def command(
     settings, note = fitting_config(config, overrides, data)
     if note is not None and not quiet:
         print_note(note)
-    from anogan.recipes.fit import Reporter, fit
+    from anogan.recipes.fitting import Reporter, fit
 
     progress = TrainingProgress(quiet=quiet)
     try:

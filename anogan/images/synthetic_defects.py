@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,11 +44,11 @@ class _Canvas:
 
 
 def draw_defects(
-    image: NDArray[np.generic],
+    image: NDArray[Any],
     config: SyntheticDefectsConfig,
     rng: np.random.Generator,
     levels: tuple[float, float] | None = None,
-) -> tuple[NDArray[np.generic], Mask]:
+) -> tuple[NDArray[Any], Mask]:
     """A damaged copy of an image and where it was damaged.
 
     Args:
@@ -78,7 +79,7 @@ def draw_defects(
     return np.clip(np.rint(damaged * top), 0, top).astype(image.dtype), mask
 
 
-def two_levels(images: Sequence[NDArray[np.generic]]) -> tuple[float, float] | None:
+def two_levels(images: Sequence[NDArray[Any]]) -> tuple[float, float] | None:
     """The dark and the bright value, in [0, 1], if the images are binarised; else None."""
     top = float(np.iinfo(images[0].dtype).max)
     pixels = np.concatenate([image.reshape(-1)[::17] for image in images]).astype(np.float32) / top
@@ -154,7 +155,7 @@ def _contrast(canvas: _Canvas) -> Image:
     weight = _soft(canvas, shape)[..., None]
     mean = canvas.image.mean()
     changed = (canvas.image - mean) * gain + mean + bias
-    return (weight * changed + (1 - weight) * canvas.image).clip(0, 1)
+    return _in_range(weight * changed + (1 - weight) * canvas.image)
 
 
 _DRAW = {
@@ -204,15 +205,19 @@ def _some_colour(canvas: _Canvas) -> Image:
     rng = canvas.rng
     if rng.random() < 0.6:
         y, x = canvas.point()
-        return canvas.image[y, x]
-    colour = rng.uniform(0, 1, canvas.image.shape[2]).astype(np.float32)
+        return np.asarray(canvas.image[y, x])
+    colour: Image = np.asarray(rng.uniform(0, 1, canvas.image.shape[2]), np.float32)
     return colour if rng.random() < 0.5 else np.full_like(colour, colour[0])
 
 
 def _fill(canvas: _Canvas, shape: Mask, colour: Image) -> Image:
     weight = _soft(canvas, shape)[..., None] * np.float32(canvas.rng.uniform(0.6, 1.0))
     grain = canvas.rng.normal(0, 0.02, canvas.image.shape).astype(np.float32)
-    return (weight * (colour + grain) + (1 - weight) * canvas.image).clip(0, 1).astype(np.float32)
+    return _in_range(weight * (colour + grain) + (1 - weight) * canvas.image)
+
+
+def _in_range(image: NDArray[Any]) -> Image:
+    return np.asarray(image.clip(0, 1), np.float32)
 
 
 def _soft(canvas: _Canvas, shape: Mask) -> Image:
@@ -220,4 +225,4 @@ def _soft(canvas: _Canvas, shape: Mask) -> Image:
     hard = shape.astype(np.float32)
     if canvas.rng.random() < 0.3:
         return hard
-    return cv2.GaussianBlur(hard, (0, 0), canvas.rng.uniform(0.4, 1.0))
+    return np.asarray(cv2.GaussianBlur(hard, (0, 0), canvas.rng.uniform(0.4, 1.0)), np.float32)

@@ -2,8 +2,8 @@
 
 from anogan.inspection import ScoredFile
 from anogan.recipes.calibrate import calibrate_model
-from anogan.recipes.evaluate import EvaluationRun, evaluate
-from anogan.recipes.fit import FitResult, fit
+from anogan.recipes.evaluation import EvaluationRun, evaluate
+from anogan.recipes.fitting import FitResult, fit
 from anogan.recipes.models import load_scorer
 from anogan.recipes.score import score_files
 

@@ -52,7 +52,9 @@ def good_scores(
     on_image: OnImage = _silent,
 ) -> list[float]:
     """Image scores of good images under these statistics."""
-    provisional = Scorer(scorer.model, calibrate([0.0], false_reject=0.4, review_share=0, statistics=statistics))
+    # Any threshold will do: only the map is used.
+    unset = calibrate([0.0], false_reject=0.4, review_share=0, statistics=statistics)
+    provisional = Scorer(scorer.model, unset)
     scores = []
     for index, (path, _, evidence) in enumerate(gather_evidence(scorer, paths)):
         if isinstance(evidence, str):

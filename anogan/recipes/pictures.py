@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +65,6 @@ def _reconstructions(scorer: Scorer, paths: Sequence[Path]) -> bytes:
     return image_grid(stacked, columns=len(pairs), captions=captions)
 
 
-def _to_bytes(image: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.uint8]:
+def _to_bytes(image: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
     top = np.iinfo(image.dtype).max
     return np.asarray(np.rint(resize(image, size) * (255 / top)).clip(0, 255), dtype=np.uint8)

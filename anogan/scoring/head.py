@@ -41,7 +41,7 @@ class HeadStage:
         self.config, self.total_steps = config, config.head.steps
         self._source, self._held_out, self._inverter, self._device = source, held_out, inverter, device
         self._precision = training_precision(config.runtime, device)
-        self.head = build_head(config).to(device, memory_format=torch.channels_last)
+        self.head = build_head(config).to(device).to(memory_format=torch.channels_last)
         rate = config.head.learning_rate
         self._optimiser = optim.AdamW(self.head.parameters(), rate, weight_decay=1e-4, foreach=True)
 

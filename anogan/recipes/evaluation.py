@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +102,8 @@ def _evaluate(
         kinds.append(sample.kind)
         scored.append(file)
     if not scored:
-        raise DataError(f"None of the {len(samples)} test images could be scored: {next(iter(errors.values()))}")
+        first = next(iter(errors.values()))
+        raise DataError(f"None of the {len(samples)} test images could be scored: {first}")
     inspections = tuple(file.inspection for file in scored if file.inspection is not None)
     evaluation = evaluate_scores(
         kinds,
@@ -186,7 +186,7 @@ def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StorageError(f"{path} could not be written ({error.strerror}).") from error
