@@ -72,6 +72,18 @@ def export_model(
     )
 
 
+def some_images(model: Path, data: Path | None, n: int) -> list[NDArray[np.generic]]:
+    """At most n images that a model did not train on, from `data` or from where it was fitted.
+
+    Raises:
+        DataError: There is none.
+    """
+    bundle = load_bundle(model)
+    source = _source(bundle, data)
+    found = _spread(_test_images(source), n) or _spread(_held_out_good(bundle, source), n)
+    return [_read(bundle, path) for path in found]
+
+
 def _source(bundle: Bundle, data: Path | None) -> Path:
     if data is not None:
         return data

@@ -1,0 +1,31 @@
+"""How much arithmetic a network is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anogan.export.layers import Convolution, Layer, Upsample
+
+
+def multiply_adds(layers: Sequence[Layer], side: int) -> int:
+    """Multiply-adds of all convolutions for one square input.
+
+    Args:
+        layers: The network.
+        side: Side of its input, pixels; 1 for a latent vector.
+    """
+    total = 0
+    for layer in layers:
+        if isinstance(layer, Upsample):
+            side *= layer.factor
+        elif isinstance(layer, Convolution):
+            kernel = layer.dilation * (layer.weight.shape[2] - 1) + 1
+            before = side
+            if layer.transposed:
+                side = (side - 1) * layer.stride - 2 * layer.padding + kernel
+            else:
+                side = (side + 2 * layer.padding - kernel) // layer.stride + 1
+            # A transposed convolution touches each input pixel with each weight, the other each output pixel.
+            places = before if layer.transposed else side
+            total += layer.weight.size * places * places
+    return total

@@ -1,0 +1,58 @@
+"""`anogan benchmark`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, run_cli
+
+QUICK = ("--seconds", "0", "--threads", "1")
+
+
+def test_benchmark_measures_both_runtimes_and_that_they_agree(
+    model: Path, parts: Path, tmp_path: Path, cli: Run
+) -> None:
+    outcome = cli(
+        "benchmark", model, "--data", parts, *QUICK, "--batch", "2", "--out", tmp_path / "speed", "--json"
+    )
+    assert outcome.code == 0, outcome.stderr
+    found = json.loads(outcome.stdout)
+    rows = {(row["runtime"], row["device"], row["batch"]): row for row in found["rows"]}
+    assert {("pytorch", "cpu", 2), ("onnx", "cpu", 2)} <= set(rows)
+    for row in rows.values():
+        assert row["calls"] >= 3
+        assert 0 < row["ms_p50"] <= row["ms_p99"]
+        assert row["images_per_s"] == pytest.approx(1000 / row["ms_p50"])
+        assert row["gflops"] > 0
+        assert row["score_difference"] < 0.05
+    assert rows["pytorch", "cpu", 2]["score_difference"] == 0
+    assert rows["onnx", "cpu", 2]["peak_memory_mb"] < rows["pytorch", "cpu", 2]["peak_memory_mb"]
+    assert json.loads((tmp_path / "speed" / "benchmark.json").read_text(encoding="utf-8")) == found
+    assert (tmp_path / "speed" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_exported_file_is_measured_alone_and_shown_as_a_table(
+    model: Path, parts: Path, tmp_path: Path, cli: Run
+) -> None:
+    assert run_cli("export", "--model", model, "-o", tmp_path / "s.onnx", "--data", parts).code == 0
+    outcome = cli("benchmark", tmp_path / "s.onnx", "--data", parts / "test", *QUICK, "--batch", "1")
+
+    assert outcome.code == 0, outcome.stderr
+    assert "onnx cpu fp32" in outcome.stdout
+    assert "pytorch" not in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--batch", "many"], "numbers from 1, such as 1,16"), (["--batch", "0"], "numbers from 1")],
+)
+def test_a_wrong_batch_is_one_sentence(
+    model: Path, parts: Path, words: list[str], message: str, cli: Run
+) -> None:
+    outcome = cli("benchmark", model, "--data", parts, *words)
+
+    assert outcome.code == 2
+    assert message in " ".join(outcome.stderr.split())
