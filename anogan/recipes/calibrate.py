@@ -15,7 +15,7 @@ from anogan.errors import CalibrationError, DataError
 from anogan.images.folders import GOOD, file_digest, find_images, scan_dataset
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import gather_evidence
-from anogan.scoring import Scorer
+from anogan.scoring.judge import Judge
 from anogan.scoring.scorer import image_score
 
 OnImage = Callable[[str, int, int], None]
@@ -27,7 +27,7 @@ def _silent(*_: object) -> None:
 
 
 def measure_statistics(
-    scorer: Scorer, paths: Sequence[Path], on_image: OnImage = _silent
+    scorer: Judge, paths: Sequence[Path], on_image: OnImage = _silent
 ) -> dict[str, MapStatistics]:
     """What each kind of evidence looks like on good images.
 
@@ -46,7 +46,7 @@ def measure_statistics(
 
 
 def good_scores(
-    scorer: Scorer,
+    scorer: Judge,
     statistics: dict[str, MapStatistics],
     paths: Sequence[Path],
     on_image: OnImage = _silent,
@@ -54,7 +54,7 @@ def good_scores(
     """Image scores of good images under these statistics."""
     # Any threshold will do: only the map is used.
     unset = calibrate([0.0], false_reject=0.4, review_share=0, statistics=statistics)
-    provisional = Scorer(scorer.model, unset)
+    provisional = scorer.with_calibration(unset)
     scores = []
     for index, (path, _, evidence) in enumerate(gather_evidence(scorer, paths)):
         if isinstance(evidence, str):
@@ -65,7 +65,7 @@ def good_scores(
 
 
 def calibrate_scorer(
-    scorer: Scorer,
+    scorer: Judge,
     statistics_paths: Sequence[Path],
     threshold_paths: Sequence[Path],
     on_image: OnImage = _silent,

@@ -22,6 +22,7 @@ from anogan.recipes.score import score_files
 from anogan.report.html import write_report
 from anogan.report.plots import roc_curve, score_histogram
 from anogan.scoring import Scorer
+from anogan.scoring.judge import Judge
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,20 @@ def evaluate(
             f"{data} has no test images; expected test/good/ and test/<defect kind>/. To score unlabelled "
             "images use `anogan score`."
         )
-    run = _evaluate(scorer, samples, on_image)
+    run = evaluate_scorer(scorer, samples, on_image)
     if report is not None:
         _write_report(report, data, scorer, bundle.metadata, samples, run)
     return run
 
 
-def _evaluate(
-    scorer: Scorer, samples: tuple[Sample, ...], on_image: Callable[[str, int, int], None]
+def evaluate_scorer(
+    scorer: Judge, samples: tuple[Sample, ...], on_image: Callable[[str, int, int], None] = lambda *_: None
 ) -> EvaluationRun:
+    """Scores labelled images with anything that has a threshold.
+
+    Raises:
+        DataError: None of them can be scored.
+    """
     scored: list[ScoredFile] = []
     masks: list[NDArray[np.bool_] | None] = []
     kinds: list[str] = []
@@ -150,7 +156,7 @@ def _write_report(
         config=scorer.config.model_dump(mode="json", by_alias=True),
         masks=mask,
     )
-    _write_json(folder / "evaluation.json", run.to_dict())
+    write_json(folder / "evaluation.json", run.to_dict())
 
 
 def calibration_summary(scorer: Scorer) -> dict[str, Any]:
@@ -181,7 +187,12 @@ def _figures(scorer: Scorer, run: EvaluationRun) -> dict[str, bytes]:
     return figures
 
 
-def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
+def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    """Writes a tree beside `path` and renames it into place.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

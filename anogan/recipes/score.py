@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from anogan.errors import ImageError, ShapeError
 from anogan.images.decode import read_image
 from anogan.inspection import ScoredFile
-from anogan.scoring import Evidence, Scorer
+from anogan.scoring import Evidence
+from anogan.scoring.judge import Judge
 
 READ_AHEAD = 16  # Images held at once; enough to fill a chunk of tiles with small ones.
 
 
-def score_files(scorer: Scorer, paths: Sequence[Path]) -> Iterator[ScoredFile]:
+def score_files(scorer: Judge, paths: Sequence[Path]) -> Iterator[ScoredFile]:
     """Scores files in order, a few at a time, yielding each as soon as it is known."""
     for path, image, evidence in gather_evidence(scorer, paths):
         if isinstance(evidence, str):
@@ -27,7 +28,7 @@ def score_files(scorer: Scorer, paths: Sequence[Path]) -> Iterator[ScoredFile]:
 
 
 def gather_evidence(
-    scorer: Scorer, paths: Sequence[Path]
+    scorer: Judge, paths: Sequence[Path]
 ) -> Iterator[tuple[Path, NDArray[Any], Evidence | str]]:
     """(path, pixels, evidence or error sentence) per file, in order."""
     for start in range(0, len(paths), READ_AHEAD):
@@ -42,7 +43,7 @@ def gather_evidence(
                 yield path, image, f"{path}: {evidence}" if isinstance(evidence, str) else evidence
 
 
-def _read(scorer: Scorer, path: Path) -> NDArray[Any] | str:
+def _read(scorer: Judge, path: Path) -> NDArray[Any] | str:
     images = scorer.config.images
     try:
         return read_image(path, channels=images.channels, bit_depth=images.bit_depth)
@@ -50,7 +51,7 @@ def _read(scorer: Scorer, path: Path) -> NDArray[Any] | str:
         return str(error)
 
 
-def _evidence_each(scorer: Scorer, images: Sequence[NDArray[Any]]) -> list[Evidence | str]:
+def _evidence_each(scorer: Judge, images: Sequence[NDArray[Any]]) -> list[Evidence | str]:
     try:
         return list(scorer.evidence(images))
     except (ImageError, ShapeError):
@@ -58,7 +59,7 @@ def _evidence_each(scorer: Scorer, images: Sequence[NDArray[Any]]) -> list[Evide
         return [_evidence_or_error(scorer, image) for image in images]
 
 
-def _evidence_or_error(scorer: Scorer, image: NDArray[Any]) -> Evidence | str:
+def _evidence_or_error(scorer: Judge, image: NDArray[Any]) -> Evidence | str:
     try:
         return scorer.evidence([image])[0]
     except (ImageError, ShapeError) as error:
