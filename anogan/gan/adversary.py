@@ -138,7 +138,8 @@ class Adversary(nn.Module):
         losses = []
         for discriminator, optimiser in zip(self.discriminators, self.optimisers, strict=True):
             if self.config.unroll_steps and real is not None:
-                logits = self._unrolled(discriminator, optimiser, self.view(real, step, draw), seen)
+                rate = float(optimiser.param_groups[0]["lr"])
+                logits = self._unrolled(discriminator, rate, self.view(real, step, draw), seen)
             else:
                 with self._mixed():
                     logits = discriminator(seen)
@@ -157,16 +158,14 @@ class Adversary(nn.Module):
             x = x + sigma * torch.randn(x.shape, generator=draw).to(x.device)
         return pack(x, config.packing)
 
-    def _unrolled(
-        self, discriminator: nn.Module, optimiser: optim.Optimizer, real: Tensor, fake: Tensor
-    ) -> Tensor:
+    def _unrolled(self, discriminator: nn.Module, rate: float, real: Tensor, fake: Tensor) -> Tensor:
         """Logits of D after `unroll_steps` more steps, differentiable through them.
 
-        Metz et al. 2017 (arXiv:1611.02163), eq. 9; Adam's second moments scale the steps as constants.
+        Metz et al. 2017 (arXiv:1611.02163), eq. 9. Each layer's step is as long as Adam's would be; its
+        length counts as a constant, since through Adam's own moments the gradient explodes.
         """
         parameters = dict(discriminator.named_parameters())
         buffers = {name: buffer.clone() for name, buffer in discriminator.named_buffers()}
-        scales = {name: _step_scale(optimiser, p) for name, p in parameters.items()}
         ahead: Mapping[str, Tensor] = {
             name: p.detach().requires_grad_(True) for name, p in parameters.items()
         }
@@ -176,7 +175,7 @@ class Adversary(nn.Module):
             loss = discriminator_loss(self.config.loss, logits, fake_logits, self.config.label_smoothing)
             gradients = torch.autograd.grad(loss, list(ahead.values()), create_graph=True)
             ahead = {
-                name: p - scales[name] * gradient
+                name: p - rate * gradient / gradient.detach().square().mean().sqrt().clamp_min(1e-12)
                 for (name, p), gradient in zip(ahead.items(), gradients, strict=True)
             }
         logits = functional_call(discriminator, {**ahead, **buffers}, (fake,))
@@ -193,14 +192,3 @@ def pack(x: Tensor, k: int) -> Tensor:
         return x
     whole = x.shape[0] // k * k
     return x[:whole].reshape(whole // k, k * x.shape[1], *x.shape[2:])
-
-
-def _step_scale(optimiser: optim.Optimizer, parameter: nn.Parameter) -> Tensor | float:
-    """Adam's step per unit of gradient; before its first step, the plain learning rate."""
-    group, state = optimiser.param_groups[0], optimiser.state.get(parameter, {})
-    rate = float(group["lr"])
-    if "exp_avg_sq" not in state:
-        return rate
-    correction = 1 - group["betas"][1] ** state["step"]
-    scale: Tensor = rate / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])
-    return scale

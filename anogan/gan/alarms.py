@@ -29,7 +29,7 @@ PERFECT, VANISHED, SATURATED_GAP = 0.98, 0.02, 14.0
 LARGEST_UPDATE, GOOD_UPDATE = 0.015, 0.004
 # Beside an encoder the pixel loss leads G, and it bears ten times the rate (measured on the sample boards).
 PIXEL_LED = 6.0
-LEAST_DIVERSITY, MOST_DUPLICATES = 0.25, 0.02
+LEAST_DIVERSITY, MOST_DUPLICATES = 0.15, 0.1
 MOST_OVERFITTING, NEAREST_COPY = 0.5, 0.4
 STALLED_SHARE, STALLED_PROGRESS = 0.4, 0.5
 FEWEST_IMAGES = 10
@@ -138,8 +138,8 @@ def _learning_rate(config: Config, points: Points) -> Finding | None:
         if len(recent) == 2 and all(value > leeway * LARGEST_UPDATE for _, value in recent):
             seen, good = recent[-1][1], leeway * GOOD_UPDATE
             return Finding(
-                f"Each step changes the {side}'s weights by {seen:.1%}, where a stable training stays below "
-                f"{leeway * LARGEST_UPDATE:.1%}; lower gan.{side}_learning_rate about {seen / good:.0f} times.",
+                f"Each step changes the {side}'s weights by {seen:.1%}, where a stable training stays "
+                f"below {leeway * LARGEST_UPDATE:.1%}; lower gan.{side}_learning_rate about {seen / good:.0f} times.",
                 min(0.5, good / seen),
             )
     return None
