@@ -139,7 +139,8 @@ def _learning_rate(config: Config, points: Points) -> Finding | None:
             seen, good = recent[-1][1], leeway * GOOD_UPDATE
             return Finding(
                 f"Each step changes the {side}'s weights by {seen:.1%}, where a stable training stays "
-                f"below {leeway * LARGEST_UPDATE:.1%}; lower gan.{side}_learning_rate about {seen / good:.0f} times.",
+                f"below {leeway * LARGEST_UPDATE:.1%}; lower gan.{side}_learning_rate about "
+                f"{seen / good:.0f} times.",
                 min(0.5, good / seen),
             )
     return None

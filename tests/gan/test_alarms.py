@@ -29,7 +29,7 @@ HEALTHY: dict[str, list[float]] = {
 }
 FAILURES: dict[str, dict[str, list[float]]] = {
     "learning-rate": {"d_update": [0.3, 0.06, 0.05, 0.05, 0.05, 0.05, 0.05]},
-    "collapse": {"diversity": [0.1, 0.2, 0.5, 0.6, 0.2, 0.1, 0.1]},
+    "collapse": {"diversity": [0.1, 0.2, 0.5, 0.6, 0.1, 0.1, 0.1]},
     "discriminator-wins": {
         "d_accuracy_train": [1.0] * 7,
         "d_accuracy_generated": [1.0] * 7,
