@@ -235,6 +235,11 @@ class SearchConfig(_Section):
 class ScoreConfig(_Section):
     """How evidence becomes one number."""
 
+    select: bool = Field(
+        False,
+        description="Let `fit` replace the weights, smoothing and pooling below by those that best tell "
+        "synthetic defects on held-out good images.",
+    )
     residual_weight: float = Field(1.0, ge=0)
     discrimination_weight: float = Field(0.1, ge=0)
     head_weight: float = Field(1.0, ge=0)

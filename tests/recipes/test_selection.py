@@ -1,0 +1,112 @@
+"""Score settings are picked by drawn defects alone, and only for a gain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from anogan.config import Config, config_from_dict
+from anogan.gan.networks import build_networks
+from anogan.recipes.selection import (
+    MIN_IMAGES,
+    TOLERANCE,
+    ScoreSelection,
+    pick_score_settings,
+    with_score_settings,
+)
+from anogan.scoring import Model, Scorer
+from anogan.scoring.maps import build_head
+
+TINY: dict[str, Any] = {
+    "tiles": {"size": 32, "overlap": 8},
+    "network": {"latent_dim": 4, "latent_grid": 8, "width": 8},
+    "gan": {"steps": 3, "batch_size": 4},
+    "head": {"steps": 2, "width": 8},
+    "search": {"steps": 1},
+    "defects": {"kinds": ["blob"], "min_size": 5, "max_size": 10},
+    "calibration": {"false_reject": 0.2},
+    "runtime": {"device": "cpu", "precision": "fp32", "threads": 1},
+}
+WRONG = {
+    "residual_weight": 0.0,
+    "discrimination_weight": 0.0,
+    "smoothing_sigma": 9.0,
+    "pooling": "top",
+    "top_share": 1.0,
+}
+
+
+def part(seed: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    stripes = 110 + 50 * np.sign(np.sin(np.arange(48) / 3.0))[None, :, None]
+    return np.clip(stripes + rng.normal(0, 5, (48, 48, 3)), 0, 255).astype(np.uint8)
+
+
+def scorer_with(**score: Any) -> Scorer:
+    """A model that was never trained: what it cannot draw stands out against its calibration all the same."""
+    config: Config = config_from_dict(TINY | {"score": score}, "the test")
+    torch.manual_seed(0)
+    networks = build_networks(config).eval_frozen()
+    return Scorer(Model(config, networks, torch.ones(3), build_head(config).eval(), (48, 48)))
+
+
+@pytest.fixture(scope="module")
+def images() -> list[NDArray[np.uint8]]:
+    return [part(seed) for seed in range(8)]
+
+
+@pytest.fixture(scope="module")
+def selection(images: list[NDArray[np.uint8]]) -> ScoreSelection:
+    return pick_score_settings(scorer_with(**WRONG), images)
+
+
+def test_settings_that_miss_the_defects_are_replaced(selection: ScoreSelection) -> None:
+    configured = selection.candidates[0]
+    chosen = next(c for c in selection.candidates if c.score == selection.chosen)
+
+    assert configured.score.smoothing_sigma == 9.0
+    assert chosen.merit == max(c.merit for c in selection.candidates) > configured.merit + TOLERANCE
+    assert chosen.image_auroc is not None
+    assert configured.image_auroc is not None
+    assert chosen.image_auroc > configured.image_auroc
+
+
+def test_settings_that_serve_as_well_as_the_best_stay(
+    selection: ScoreSelection, images: list[NDArray[np.uint8]]
+) -> None:
+    again = pick_score_settings(with_score_settings(scorer_with(), selection.chosen), images)
+
+    assert again.chosen == selection.chosen
+    assert again.candidates[0].merit == pytest.approx(max(c.merit for c in selection.candidates))
+
+
+def test_every_candidate_keeps_the_settings_that_are_not_compared(images: list[NDArray[np.uint8]]) -> None:
+    found = pick_score_settings(scorer_with(border=3, select=True), images)
+
+    assert {(c.score.border, c.score.select) for c in found.candidates} == {(3, True)}
+    assert len({c.score for c in found.candidates}) > 100
+
+
+def test_a_model_without_a_head_is_not_offered_weights_of_one(images: list[NDArray[np.uint8]]) -> None:
+    scorer = scorer_with()
+    headless = Scorer(replace(scorer.model, head=None))
+
+    assert all(c.score.head_weight == 0 for c in pick_score_settings(headless, images).candidates[1:])
+
+
+def test_too_few_images_leave_the_settings_alone(images: list[NDArray[np.uint8]]) -> None:
+    scorer = scorer_with(**WRONG)
+    found = pick_score_settings(scorer, images[: MIN_IMAGES - 1])
+
+    assert (found.chosen, found.candidates, found.n_images) == (scorer.config.score, (), MIN_IMAGES - 1)
+
+
+def test_the_same_images_give_the_same_settings_again(
+    selection: ScoreSelection, images: list[NDArray[np.uint8]]
+) -> None:
+    assert pick_score_settings(scorer_with(**WRONG), images) == selection
