@@ -222,7 +222,25 @@ class SearchConfig(_Section):
     lambda_: float = Field(0.1, ge=0, le=1, alias="lambda", description="Weight of D(x) in A(x).")
     restarts: int = Field(1, ge=1, description="Starting codes per tile; the best one is kept.")
     prior_weight: float = Field(1e-3, ge=0, description="Penalty on mean z^2.")
-    residual: Literal["l1", "charbonnier"] = Field("l1", description="Pixel term of the objective.")
+    bank: int = Field(
+        0,
+        ge=0,
+        description="Codes screened per tile for the starts, for models without encoder; 0 takes the first "
+        "`restarts` codes. Cannot be exported.",
+    )
+    residual: Literal["l1", "charbonnier", "trimmed"] = Field(
+        "l1",
+        description="Pixel term of the objective; `trimmed` ignores the worst pixels, so that a defect "
+        "does not pull z, and cannot be exported.",
+    )
+    trimmed_share: float = Field(0.05, gt=0, lt=0.5, description="Share of pixels that `trimmed` ignores.")
+    mask: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="Searches a sparse defect mask with z (RGI, Mou 2022): differences above this, in "
+        "[-1, 1] units, are masked; 0 is off. Cannot be exported.",
+    )
     tolerance: float = Field(
         0.0,
         ge=0,
@@ -230,6 +248,12 @@ class SearchConfig(_Section):
         "`patience` steps; 0 never stops early.",
     )
     patience: int = Field(5, ge=1)
+
+    @model_validator(mode="after")
+    def _bank_fits(self) -> SearchConfig:
+        if 0 < self.bank < self.restarts:
+            raise ValueError(f"bank {self.bank} must be 0 or at least restarts {self.restarts}")
+        return self
 
 
 class ScoreConfig(_Section):
@@ -325,6 +349,8 @@ class Config(_Section):
             raise ValueError("gan.loss wgan-gp needs network.discriminator_norm none, layer or group")
         if self.gan.packing > 1 and self.encoder.mode == "joint":
             raise ValueError("gan.packing needs encoder.mode none, izi, izi_f or ziz")
+        if self.search.bank > 0 and self.encoder.mode != "none":
+            raise ValueError("search.bank needs encoder.mode: none; an encoder gives a better start")
         if self.images.size is not None and min(self.images.size) < size:
             raise ValueError(f"images.size {self.images.size} is smaller than tiles.size {size}")
         if self.images.on_mixed_sizes == "keep" and self.calibration.map != "global":

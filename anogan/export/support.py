@@ -14,7 +14,11 @@ def refuse_unsupported(config: Config) -> None:
     """
     settings: dict[str, tuple[object, object]] = {
         "images.registration": (config.images.registration, "none"),
+        "search.bank": (config.search.bank, 0),
+        "search.mask": (config.search.mask, 0),
     }
+    if config.search.residual == "trimmed":
+        settings["search.residual"] = ("trimmed", "l1")
     for key, (value, exportable) in settings.items():
         if value != exportable:
             raise ExportError(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from anogan.config import Config
 from anogan.gan.networks import Networks, check_images, feature_stack, sample_prior
+from anogan.scoring.bank import Bank
 from anogan.scoring.maps import discrimination_map
 from anogan.scoring.search import Objective, SearchResult, latent_search
 
@@ -22,11 +23,16 @@ class Inverter:
         stages = feature_stack(networks.discriminator)
         self.objective = Objective(networks.generator, stages, feature_scales.to(device))
         # Fixed once per model: a score must not depend on how many were asked before it.
-        bank = torch.Generator().manual_seed(config.seed)
-        self.fixed_starts = sample_prior(config.search.restarts, config, bank, device)
+        draw = torch.Generator().manual_seed(config.seed)
+        self.fixed_starts = sample_prior(config.search.restarts, config, draw, device)
+        self._bank = None
+        if config.search.bank > 0 and networks.encoder is None:
+            self._bank = Bank(networks.generator, sample_prior(config.search.bank, config, draw, device))
 
     def starts(self, x: Tensor) -> Tensor:
-        """(R, N, d, g, g): E(x) first if there is an encoder, then the fixed codes."""
+        """(R, N, d, g, g): E(x) first if there is an encoder, then the fixed codes, or the bank's best."""
+        if self._bank is not None:
+            return self._bank.best(x, self.config.search.restarts)
         fixed = self.fixed_starts[:, None].expand(-1, x.shape[0], -1, -1, -1)
         if self.networks.encoder is None:
             return fixed

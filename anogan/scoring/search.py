@@ -10,10 +10,30 @@ from torch import Tensor, nn
 from anogan.config import SearchConfig
 from anogan.errors import ShapeError
 from anogan.gan.networks import features
+from anogan.scoring.residuals import (
+    CHARBONNIER_EPS,
+    charbonnier_residual,
+    defect_mask,
+    masked_image,
+    pixel_term,
+    residual_score,
+)
+
+__all__ = [
+    "ADAM_BETAS",
+    "ADAM_EPS",
+    "CHARBONNIER_EPS",
+    "Objective",
+    "SearchResult",
+    "charbonnier_residual",
+    "discrimination_score",
+    "latent_search",
+    "residual_score",
+    "search_objective",
+]
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
-CHARBONNIER_EPS = 1e-2  # In [-1, 1] units: about one grey level of 256 counts as no difference.
 
 
 @dataclass(frozen=True)
@@ -50,33 +70,6 @@ class SearchResult:
     steps_used: Tensor
 
 
-def residual_score(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """Mean absolute pixel difference, one value per image.
-
-    The residual loss of Schlegl et al. 2017 (arXiv:1703.05921, eq. 2), as a mean so that it does
-    not grow with the image.
-
-    Args:
-        x: Images, (N, C, H, W), in [-1, 1].
-        reconstruction: G(z) for the same images, same shape and range.
-
-    Returns:
-        (N,), in [0, 2]; higher is more anomalous.
-
-    Raises:
-        ShapeError: If the shapes differ.
-    """
-    if x.shape != reconstruction.shape:
-        raise ShapeError(f"x is {tuple(x.shape)} but its reconstruction {tuple(reconstruction.shape)}.")
-    return (x - reconstruction).abs().flatten(1).mean(dim=1)
-
-
-def charbonnier_residual(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """Mean of sqrt(d^2 + eps^2), (N,): |d| with a gradient that vanishes smoothly at 0."""
-    squared = (x - reconstruction).square() + CHARBONNIER_EPS**2
-    return squared.sqrt().flatten(1).mean(dim=1)
-
-
 def discrimination_score(wanted: list[Tensor], got: list[Tensor], scales: Tensor) -> Tensor:
     """Mean absolute difference of D's hidden activations, one value per image.
 
@@ -103,13 +96,21 @@ def search_objective(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(1 - lambda) R + lambda D + prior penalty, per image: eq. 5 with the penalty on mean z^2.
 
+    With `search.mask` above 0, R and D compare x outside the best mask, and R pays for the mask.
+
     Returns:
         The objective (N,), the penalty (N,) and G(z) (N, C, t, t).
     """
     # float32 even under autocast: the best of several steps differ in the fourth digit.
     reconstruction = objective.generator(z).float()
-    residual = residual_score if config.residual == "l1" else charbonnier_residual
-    value = (1 - config.lambda_) * residual(x, reconstruction)
+    cost: Tensor | float = 0.0
+    if config.mask > 0:
+        mask = defect_mask(x, reconstruction, config.mask)
+        cost = config.mask * mask.flatten(1).mean(dim=1)
+        x = masked_image(x, reconstruction, mask)
+        with torch.no_grad():
+            wanted = features(objective.stages, x) if config.lambda_ > 0 else []
+    value = (1 - config.lambda_) * (pixel_term(x, reconstruction, config) + cost)
     if config.lambda_ > 0:
         got = features(objective.stages, reconstruction)
         value = value + config.lambda_ * discrimination_score(wanted, got, objective.feature_scales)
