@@ -114,7 +114,7 @@ def fit(
     check_save_target(out)
     split = split_good(scan_dataset(data).good, config.split.early_stop, config.split.calibrate, config.seed)
     _warn_of_shortfall(config, len(split.calibrate), reporter)
-    image_size = _image_size(split, config)
+    image_size = network_image_size(split, config)
     set_threads(config.runtime)
     run = _Run(
         config, pick_device(config.runtime), _work_folder(out, config, split, resume), reporter, resume
@@ -199,7 +199,7 @@ def _registered(images: list[Pixels], aligner: Aligner | None, reporter: Reporte
     return aligned
 
 
-def _image_size(split: Split, config: Config) -> tuple[int, int] | None:
+def network_image_size(split: Split, config: Config) -> tuple[int, int] | None:
     """(height, width) for tiling, or None when each image keeps its own."""
     if config.images.size is not None:
         return config.images.size
