@@ -17,6 +17,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 # Inside an installed package; beside the package in a checkout.
 _CONFIG_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
 _PROBED = 16
+DEFAULT_CONFIG = "default"
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -30,15 +31,16 @@ def shipped_config_names() -> list[str]:
     return list(shipped_configs())
 
 
-def find_config(named: str | None) -> Path | None:
-    """The file that `--config` means: an existing file, else a shipped config's name; None for none.
+def find_config(named: str | None) -> Path:
+    """The file that `--config` means: an existing file, else a shipped config's name, `default` for none.
 
     Raises:
         ConfigError: It is neither; the sentence lists the shipped names.
     """
+    shipped = shipped_configs()
     if named is None:
-        return None
-    path, shipped = Path(named), shipped_configs()
+        return shipped[DEFAULT_CONFIG]
+    path = Path(named)
     if path.is_file():
         return path
     if named in shipped:

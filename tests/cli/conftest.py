@@ -20,6 +20,7 @@ from anogan.images.decode import write_image
 
 TINY = {
     "tiles.size": 32,
+    "tiles.overlap": 8,
     "images.size": "null",
     "network.width": 8,
     "network.latent_grid": 8,
