@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from hashlib import sha256
-from importlib.resources import files
 from math import inf, isfinite
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from anogan import __version__
-from anogan.errors import AnoganError, DataError, StorageError
+from anogan.errors import AnoganError, DataError
 from anogan.inspection import Inspection, Verdict
 from anogan.report import _words
+from anogan.report._page import assets, data_uri, template, write_page
 from anogan.report.overlay import Picture, panel_pictures
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 CALIBRATED_ON_GOOD = "held-out good images"
 
@@ -110,14 +103,14 @@ def write_report(
         "promise": [] if calibration is None else _words.promise(calibration),
         "warning": None if calibration is None else calibration.get("warning"),
         "errors": [(str(name), reason) for name, reason in (errors or {}).items()],
-        "figures": [(name, _data_uri("png", png), _is_wide(png)) for name, png in (figures or {}).items()],
+        "figures": [(name, data_uri("png", png), _is_wide(png)) for name, png in (figures or {}).items()],
         "settings": list(_words.flat(config or {})),
         "rows": ranked,
         "n_shown": len(shown),
         "cards": (_card(inspection, images, masks) for inspection in shown),
         "masked": masks is not None,
     }
-    _write(path, _template().generate(**context, **_assets()))
+    write_page(path, template("report.html.j2").generate(**context, **assets()))
     return path
 
 
@@ -208,62 +201,9 @@ def _jpeg(picture: Picture) -> str:
     full = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, full]
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    return _data_uri("jpeg", encoded.tobytes())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{b64encode(content).decode('ascii')}"
+    return data_uri("jpeg", encoded.tobytes())
 
 
 def _is_wide(png: bytes) -> bool:
     """Wide figures get a row of their own; the width stands in the PNG's header."""
     return int.from_bytes(png[16:20], "big") > 1100
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("anogan.report", "templates"),
-        autoescape=True,  # File names and reasons come from outside.
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _words.number
-    return environment.get_template("report.html.j2")
-
-
-@cache
-def _assets() -> dict[str, str]:
-    """Style and script; the page's own policy lets no other script run than the one of this hash."""
-    folder = files("anogan.report") / "templates"
-    style, script = ((folder / name).read_text("utf-8").strip() for name in ("report.css", "report.js"))
-    digest = b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return {"style": style, "script": script, "script_hash": f"sha256-{digest}"}
-
-
-def _write(path: Path, chunks: Iterator[str]) -> None:
-    """Writes beside `path` and renames, so that no reader ever sees half a report."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # File names that are no valid Unicode are legal on Linux: shown with `?`, not fatal.
-        with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.writelines(chunks)
-        partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(
-            f"The report {path} cannot be written ({reason}); free space or choose a folder you may write to."
-        ) from error
-    finally:
-        _discard(partial)
-
-
-def _discard(partial: Path) -> None:
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError:
-        return  # The first error, if any, is the one to tell.

@@ -16,6 +16,7 @@ import pytest
 from anogan.errors import DataError, ImageError, StorageError
 from anogan.inspection import Inspection, Verdict, decide
 from anogan.report import html
+from anogan.report._page import write_page
 from anogan.report._words import at_most, flat, percent, promise
 from anogan.report.html import CALIBRATED_ON_GOOD, write_report
 
@@ -263,7 +264,7 @@ def test_a_full_disk_leaves_the_earlier_report_and_no_half_one(tmp_path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(StorageError, match=r"r\.html cannot be written \(No space left on device\)"):
-        html._write(path, chunks())
+        write_page(path, chunks())
     assert path.read_text("utf-8") == before
     assert [file.name for file in tmp_path.iterdir()] == ["r.html"]
 
