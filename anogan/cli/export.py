@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,14 @@ EXAMPLE = "anogan export --model anogan-model --out scorer.onnx"
 DEFAULT_OUT = Path("scorer.onnx")
 
 
+class Precision(StrEnum):
+    """Of the exported convolutions."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    MIXED = "mixed"
+
+
 def command(
     model: ModelOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")] = DEFAULT_OUT,
@@ -32,6 +41,13 @@ def command(
             help="Images on which PyTorch and the file must agree: a folder, or one with good/ and test/.",
             show_default="what the model was fitted on",
         ),
+    ] = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="fp16 halves the file; mixed also convolves in half precision, for GPUs."),
+    ] = Precision.FP32,
+    triton: Annotated[
+        Path | None, typer.Option(help="Also write a model repository for Triton Inference Server.")
     ] = None,
     cut_steps: Annotated[
         str | None,
@@ -51,7 +67,18 @@ def command(
     path = require_model(model)
     from anogan.recipes.export import export_model
 
-    exported = export_model(out, path, data=data, cut_steps=steps, event=_silent if json_ else print_note)
+    exported = export_model(
+        out,
+        path,
+        data=data,
+        precision=precision.value,
+        cut_steps=steps,
+        event=_silent if json_ else print_note,
+    )
+    if triton is not None:
+        from anogan.export.triton import write_repository
+
+        write_repository(triton, exported)
     if json_:
         typer.echo(json.dumps(_facts(exported), allow_nan=False))
     else:

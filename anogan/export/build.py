@@ -14,7 +14,7 @@ from anogan.errors import ExportError
 from anogan.export.evidence import calibrated_map, pooled, tile_evidence, used_parts, verdict
 from anogan.export.geometry import COLUMNS, ROWS, Tiling, cut, length, resize, smooth, stitch, tiling
 from anogan.export.gradient import forward
-from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph
+from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph, Precision
 from anogan.export.search import FoldedNetworks, latent_search
 from anogan.export.support import refuse_unsupported
 from anogan.scoring.inverter import Inverter
@@ -46,7 +46,11 @@ def resizes(model: Model) -> bool:
 
 
 def build_scorer(
-    model: Model, calibration: Calibration, *, chunk_pixels: int = CHUNK_PIXELS
+    model: Model,
+    calibration: Calibration,
+    *,
+    precision: Precision = "fp32",
+    chunk_pixels: int = CHUNK_PIXELS,
 ) -> onnx.ModelProto:
     """The graph that scores images as `anogan.scoring.Scorer` does.
 
@@ -58,6 +62,7 @@ def build_scorer(
     Args:
         model: Frozen networks.
         calibration: Map statistics and thresholds.
+        precision: Of the convolutions; see `Precision`.
         chunk_pixels: Tiles of so many pixels are searched at once; bounds the memory, not the image.
 
     Raises:
@@ -67,7 +72,7 @@ def build_scorer(
     refuse_unsupported(config)
     with_starts = Inverter(config, model.networks, model.feature_scales).fixed_starts
     networks = FoldedNetworks.of(model, with_starts.cpu().numpy())
-    g = Graph()
+    g = Graph(precision=precision)
     _write(g, model, networks, calibration, chunk_pixels)
     return g.finish("anogan", _inputs(model), _outputs(config), _defaults(config, calibration))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anogan.errors import ExportError
-from anogan.export.graph import Graph
+from anogan.export.graph import FLOAT, FLOAT16, Graph
 from anogan.export.layers import Convolution, Layer, Leaky, Tanh, Upsample
 
 
@@ -43,7 +43,7 @@ def _forward(g: Graph, layer: Layer, x: str) -> str:
     match layer:
         case Convolution():
             kind = "ConvTranspose" if layer.transposed else "Conv"
-            return g.op(kind, x, g.constant(layer.weight), g.constant(layer.bias), **_attributes(layer))
+            return _convolve(g, kind, layer, x, g.weight(layer.bias))
         case Leaky():
             return g.op("LeakyRelu", x, alpha=layer.slope) if layer.slope else g.op("Relu", x)
         case Tanh():
@@ -57,7 +57,7 @@ def _backward(g: Graph, layer: Layer, output: str, gradient: str) -> str:
         case Convolution():
             kind = "Conv" if layer.transposed else "ConvTranspose"
             _refuse_lost_pixels(layer)
-            return g.op(kind, gradient, g.constant(layer.weight), **_attributes(layer))
+            return _convolve(g, kind, layer, gradient)
         case Leaky():
             # The output has the input's sign; at 0 PyTorch takes the slope as well.
             below = g.op("Mul", gradient, g.f32(layer.slope)) if layer.slope else g.f32(0)
@@ -68,6 +68,14 @@ def _backward(g: Graph, layer: Layer, output: str, gradient: str) -> str:
             side = layer.factor
             mean = g.op("AveragePool", gradient, kernel_shape=[side, side], strides=[side, side])
             return g.op("Mul", mean, g.f32(side * side))
+
+
+def _convolve(g: Graph, kind: str, layer: Convolution, x: str, *bias: str) -> str:
+    """A convolution of either kind; in half precision between casts when the graph says so."""
+    weight = g.weight(layer.weight)
+    if g.precision != "mixed":
+        return g.op(kind, x, weight, *bias, **_attributes(layer))
+    return g.cast(g.op(kind, g.cast(x, FLOAT16), weight, *bias, **_attributes(layer)), FLOAT)
 
 
 def _refuse_lost_pixels(layer: Convolution) -> None:

@@ -7,12 +7,14 @@ every body, use one copy of each weight.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from anogan.errors import ExportError
 
 OPSET = 18  # Old enough for the runtimes of stations, new enough for reductions with axes as inputs.
 IR_VERSION = 8
@@ -21,14 +23,20 @@ FLOAT, DOUBLE, INT64, BOOL = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.
 FLOAT16, UINT8, UINT16 = TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.UINT16
 
 
+Precision = Literal["fp32", "fp16", "mixed"]
+"""fp16 stores weights in half precision and computes in single; mixed also convolves in half."""
+
+
 class Graph:
     """A list of nodes under construction; values are known by their names."""
 
-    def __init__(self, parent: Graph | None = None) -> None:
+    def __init__(self, parent: Graph | None = None, precision: Precision = "fp32") -> None:
         """An outermost graph, or a body whose values may also come from `parent`."""
         self._root: Graph = self if parent is None else parent._root
+        self.precision: Precision = precision if parent is None else parent.precision
         self._nodes: list[onnx.NodeProto] = []
         if parent is None:
+            self._widened: dict[str, str] = {}
             self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
             self._count = 0
 
@@ -60,6 +68,28 @@ class Graph:
         if key not in constants:
             constants[key] = numpy_helper.from_array(values, self.fresh("const"))
         return constants[key].name
+
+    def weight(self, array: NDArray[Any]) -> str:
+        """A convolution's weight or bias in the precision in which convolutions compute.
+
+        Raises:
+            ExportError: A weight is too large for half precision.
+        """
+        if self.precision == "fp32":
+            return self.constant(array, np.float32)
+        with np.errstate(over="ignore"):
+            half = np.asarray(array, np.float16)
+        if not np.isfinite(half).all():
+            raise ExportError(
+                f"A weight of {np.abs(array).max():.3g} is too large for half precision (65504 at most); "
+                "export with --precision fp32."
+            )
+        stored = self.constant(half)
+        if self.precision == "mixed":
+            return stored
+        if stored not in self._root._widened:  # Outermost, where ONNX Runtime widens it once, at loading.
+            self._root._widened[stored] = self._root.cast(stored, FLOAT)
+        return self._root._widened[stored]
 
     def f32(self, value: ArrayLike) -> str:
         """A float32 constant."""

@@ -27,10 +27,15 @@ class Tolerance:
             more where the calibration divides by a small deviation, which makes rounding larger.
         search: Scores after the whole search. Rounding decides the sign of a residual that is about 0, and
             with it the gradient, so two correct searches part and meet again only as they converge.
+        near: A verdict may change where PyTorch's score lies so near to a threshold.
     """
 
     exact: float = 1e-4
     search: float = 5e-2
+    near: float = 0.0
+
+
+HALF_PRECISION = Tolerance(exact=3e-2, search=1e-1, near=5e-2)
 
 
 @dataclass(frozen=True)
@@ -75,27 +80,38 @@ class Parity:
         return asdict(self) | {"agreements": [asdict(a) for a in self.agreements]}
 
 
-def measure_parity(scorer: Scorer, station: StationScorer, images: Images) -> Parity:
+def measure_parity(
+    scorer: Scorer, station: StationScorer, images: Images, tolerance: Tolerance | None = None
+) -> Parity:
     """Scores the images with both.
 
     Args:
         scorer: The PyTorch scorer, calibrated.
         station: The exported file's scorer, with the default number of steps.
         images: As `Scorer.score` takes them.
+        tolerance: Its `near` decides which verdicts count as changed.
     """
+    near = 0.0 if tolerance is None else tolerance.near
     full = scorer.config.search.steps
     agreements = []
     for steps in sorted({0, min(1, full), full}):
         own = Scorer(scorer.model, scorer.calibration, steps=steps)
         exported = station.with_steps(steps)
         pairs = [(own.score([image])[0], exported.score([image])[0]) for image in images]
-        agreements.append(_agreement(steps, pairs))
+        agreements.append(_agreement(steps, pairs, (own.threshold, own.review_threshold), near))
     alone = [b for _, b in pairs]
     together = station.score(images)
     return Parity(len(images), tuple(agreements), _identical(alone, together), _amplification(scorer))
 
 
-def _agreement(steps: int, pairs: Sequence[tuple[Inspection, Inspection]]) -> Agreement:
+def _decides_otherwise(wanted: Inspection, got: Inspection, limits: Sequence[float], near: float) -> bool:
+    distance = min(abs(wanted.score - limit) for limit in limits)
+    return wanted.verdict != got.verdict and not distance < near * (1 + abs(wanted.score))
+
+
+def _agreement(
+    steps: int, pairs: Sequence[tuple[Inspection, Inspection]], limits: Sequence[float], near: float
+) -> Agreement:
     scores = [_share(a.score, b.score) for a, b in pairs]
     return Agreement(
         steps=steps,
@@ -103,7 +119,7 @@ def _agreement(steps: int, pairs: Sequence[tuple[Inspection, Inspection]]) -> Ag
         median_score=float(np.median(scores)),
         map=max(_share(a.anomaly_map, b.anomaly_map) for a, b in pairs),
         reconstruction=max(_levels(a.reconstruction, b.reconstruction) for a, b in pairs),
-        verdicts_changed=sum(a.verdict != b.verdict for a, b in pairs),
+        verdicts_changed=sum(_decides_otherwise(a, b, limits, near) for a, b in pairs),
     )
 
 

@@ -147,9 +147,11 @@ def objective(
     generated = forward(g, networks.generator, z)
     y = generated[-1]
     pixels = int(np.prod(networks.image_shape))
-    value, slope = _residual(g, config, g.op("Sub", y, x), (1 - config.lambda_) / pixels)
+    # A gradient per pixel of a mean is below what half precision can hold, so it is carried as a sum's.
+    scale = pixels if g.precision == "mixed" else 1
+    value, slope = _residual(g, config, g.op("Sub", y, x), scale * (1 - config.lambda_) / pixels)
     if config.lambda_ > 0:
-        distance, at_image = _discrimination(g, networks, config, y, wanted, gradient=gradient)
+        distance, at_image = _discrimination(g, networks, config, y, wanted, scale if gradient else 0)
         value = g.op("Add", value, distance)
         slope = g.op("Add", slope, at_image) if gradient else slope
     d = networks.fixed_starts[0].size
@@ -159,6 +161,7 @@ def objective(
     if not gradient:
         return Point(value, "")
     at_z = backward(g, networks.generator, generated, slope)
+    at_z = at_z if scale == 1 else g.op("Mul", at_z, g.f32(1 / scale))
     if config.prior_weight > 0:
         at_z = g.op("Add", at_z, g.op("Mul", z, g.f32(2 * config.prior_weight / d)))
     return Point(value, at_z)
@@ -176,9 +179,9 @@ def _residual(g: Graph, config: SearchConfig, d: str, weight: float) -> tuple[st
 
 
 def _discrimination(
-    g: Graph, networks: FoldedNetworks, config: SearchConfig, y: str, wanted: list[str], *, gradient: bool
+    g: Graph, networks: FoldedNetworks, config: SearchConfig, y: str, wanted: list[str], scale: int
 ) -> tuple[str, str]:
-    """Weighted discrimination score (N,) and its gradient at the image."""
+    """Weighted discrimination score (N,) and `scale` times its gradient at the image; no gradient for 0."""
     passes, x = [], y
     for stage in networks.stages:
         passes.append(forward(g, stage, x))
@@ -192,14 +195,14 @@ def _discrimination(
     value = terms[0]
     for term in terms[1:]:
         value = g.op("Add", value, term)
-    if not gradient:
+    if not scale:
         return value, ""
     sizes = [int(np.prod(shape)) for shape in networks.feature_shapes]
     slope = ""
     for stage, values, d, share, size in reversed(
         list(zip(networks.stages, passes, differences, shares, sizes, strict=True))
     ):
-        own = g.op("Mul", g.op("Sign", d), g.f32(share / size))
+        own = g.op("Mul", g.op("Sign", d), g.f32(scale * share / size))
         slope = backward(g, stage, values, g.op("Add", own, slope) if slope else own)
     return value, slope
 

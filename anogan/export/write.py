@@ -14,7 +14,8 @@ from anogan.calibration import Calibration, recalibrated
 from anogan.config import config_to_dict
 from anogan.errors import CalibrationError, ExportError, StorageError
 from anogan.export.build import build_scorer, resizes
-from anogan.export.parity import Images, Parity, Tolerance, measure_parity, require_parity
+from anogan.export.graph import Precision
+from anogan.export.parity import HALF_PRECISION, Images, Parity, Tolerance, measure_parity, require_parity
 from anogan.scoring import Scorer
 from anogan.station import Scorer as StationScorer
 from anogan.station.manifest import InputContract, ScorerManifest, StepsCalibration
@@ -45,6 +46,7 @@ def export_scorer(
     out: Path,
     *,
     images: Images,
+    precision: Precision = "fp32",
     model_sha256: str | None = None,
     calibrated_on: str = "unknown",
     cut_steps: Sequence[int] = (),
@@ -58,10 +60,12 @@ def export_scorer(
         scorer: The PyTorch scorer.
         out: The file; an older one is replaced at the very end, or not at all.
         images: Held-out images that both score for the comparison, at least one.
+        precision: fp32, fp16 (weights stored in half) or mixed (convolutions in half as well); the last two
+            get thresholds of their own.
         model_sha256: Names the model in the manifest.
         calibrated_on: Which images set the model's threshold, for its reports.
         cut_steps: Fewer search steps that a station's time budget may cut to.
-        good_images: Held-out good images; the thresholds of `cut_steps` come from them.
+        good_images: Held-out good images; thresholds other than the model's come from them.
         tolerance: What the comparison allows.
         event: Told what is being done.
 
@@ -76,16 +80,22 @@ def export_scorer(
         raise ExportError(
             "No image was given to compare the exported file with PyTorch; give some with --data."
         )
-    model = build_scorer(scorer.model, scorer.calibration)
-    manifest = _manifest(scorer, scorer.calibration, model_sha256, calibrated_on)
+    tolerance = tolerance or (Tolerance() if precision == "fp32" else HALF_PRECISION)
     temporary = out.with_name(out.name + ".tmp")
     try:
-        _write(temporary, _serialised(model, manifest))
-        station = StationScorer(temporary)
+        draft = _Draft(scorer, precision, temporary)
+        calibration = scorer.calibration
+        manifest = _manifest(scorer, calibration, precision, model_sha256, calibrated_on)
+        model, station = draft.write(calibration, manifest)
+        if precision != "fp32":
+            event(f"setting the threshold anew for {precision} from {len(good_images)} good images")
+            calibration = _recalibrated(scorer, calibration, station, scorer.config.search.steps, good_images)
+            manifest = _manifest(scorer, calibration, precision, model_sha256, calibrated_on)
+            model, station = draft.write(calibration, manifest)
         event(f"comparing with PyTorch on {len(images)} images")
-        parity = measure_parity(scorer, station, images)
-        require_parity(parity, tolerance or Tolerance())
-        cut = [_cut(scorer, scorer.calibration, station, s, good_images) for s in _fewer(scorer, cut_steps)]
+        parity = measure_parity(Scorer(scorer.model, calibration), station, images, tolerance)
+        require_parity(parity, tolerance)
+        cut = [_cut(scorer, calibration, station, s, good_images) for s in _fewer(scorer, cut_steps)]
         manifest = manifest.model_copy(
             update={"parity": parity.to_dict(), "calibrations": (*manifest.calibrations, *cut)}
         )
@@ -98,13 +108,33 @@ def export_scorer(
     return Exported(out, len(content), parity, manifest)
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """The file before it is known to be good."""
+
+    scorer: Scorer
+    precision: Precision
+    path: Path
+
+    def write(
+        self, calibration: Calibration, manifest: ScorerManifest
+    ) -> tuple[onnx.ModelProto, StationScorer]:
+        model = build_scorer(self.scorer.model, calibration, precision=self.precision)
+        _write(self.path, _serialised(model, manifest))
+        return model, StationScorer(self.path)
+
+
 def _manifest(
-    scorer: Scorer, calibration: Calibration, model_sha256: str | None, calibrated_on: str
+    scorer: Scorer,
+    calibration: Calibration,
+    precision: Precision,
+    model_sha256: str | None,
+    calibrated_on: str,
 ) -> ScorerManifest:
     config, model = scorer.config, scorer.model
     return ScorerManifest(
         package_version=__version__,
-        precision="fp32",
+        precision=precision,
         model_sha256=model_sha256,
         input=InputContract(
             channels=config.images.channels,
@@ -143,15 +173,22 @@ def _cut(
     scorer: Scorer, calibration: Calibration, station: StationScorer, steps: int, good_images: Images
 ) -> StepsCalibration:
     """Thresholds for a shorter search, from the same promise."""
+    new = _recalibrated(scorer, calibration, station, steps, good_images)
+    return StepsCalibration(steps=steps, threshold=new.threshold, review_threshold=new.review_threshold)
+
+
+def _recalibrated(
+    scorer: Scorer, calibration: Calibration, station: StationScorer, steps: int, good_images: Images
+) -> Calibration:
+    """The model's calibration with thresholds from what the exported file makes of good images."""
     if len(good_images) < _MINIMUM_GOOD:
         raise CalibrationError(
-            f"Thresholds for {steps} steps need held-out good images, and {len(good_images)} were given; "
-            "give their folder with --data."
+            f"Thresholds of its own for {steps} search steps need held-out good images, and "
+            f"{len(good_images)} were given; give their folder with --data."
         )
     scores = [found.score for found in station.with_steps(steps).score(good_images)]
     config = scorer.config.calibration
-    new = recalibrated(calibration, scores, config.false_reject, config.review_share)
-    return StepsCalibration(steps=steps, threshold=new.threshold, review_threshold=new.review_threshold)
+    return recalibrated(calibration, scores, config.false_reject, config.review_share)
 
 
 def _serialised(model: onnx.ModelProto, manifest: ScorerManifest) -> bytes:

@@ -12,6 +12,7 @@ from anogan.bundle import Bundle, bundle_digest, default_model_path, load_bundle
 from anogan.config import RuntimeConfig
 from anogan.errors import DataError
 from anogan.export import Exported, export_scorer
+from anogan.export.graph import Precision
 from anogan.images.decode import read_image
 from anogan.images.folders import GOOD, file_digest, find_images, scan_dataset
 from anogan.images.tiling import TileGrid
@@ -27,6 +28,7 @@ def export_model(
     model: Path | None = None,
     *,
     data: Path | None = None,
+    precision: Precision = "fp32",
     cut_steps: Sequence[int] = (),
     event: Callable[[str], None] = lambda _: None,
 ) -> Exported:
@@ -37,6 +39,7 @@ def export_model(
         model: The model folder; see `default_model_path`.
         data: Images for the comparison: a folder, or a data set with `good/` and `test/`. None takes the
             folder that the model was fitted on, if it is still there.
+        precision: See `export_scorer`; another than fp32 gets its threshold from held-out good images.
         cut_steps: Fewer search steps that a station's time budget may cut to; each gets thresholds from
             held-out good images.
         event: Told what is being done.
@@ -59,15 +62,17 @@ def export_model(
             f"{source} has no image that this model was not trained on; give --data a folder with held-out "
             "or test images."
         )
+    needs_good = bool(cut_steps) or precision != "fp32"
     images = _within_tiles(bundle, [_read(bundle, image) for image in chosen])
     return export_scorer(
         scorer_of(bundle, runtime=runtime),
         out,
         images=images,
+        precision=precision,
         model_sha256=bundle_digest(path),
         calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
         cut_steps=cut_steps,
-        good_images=[_read(bundle, image) for image in good[:CALIBRATION_IMAGES]] if cut_steps else (),
+        good_images=[_read(bundle, image) for image in good[:CALIBRATION_IMAGES]] if needs_good else (),
         event=event,
     )
 

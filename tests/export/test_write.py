@@ -65,7 +65,7 @@ def test_a_file_that_decides_otherwise_is_not_written_and_the_old_one_stays(
     other = build_torch_scorer(build_model(small_config(score={"head_weight": 0.5}), SIZE))
     assert other.calibration is not None
     wrong = write.build_scorer(other.model, other.calibration)
-    monkeypatch.setattr(write, "build_scorer", lambda *_: wrong)
+    monkeypatch.setattr(write, "build_scorer", lambda *_, **__: wrong)
     out = tmp_path / "scorer.onnx"
     out.write_bytes(b"the old one")
     with pytest.raises(ExportError, match="without any search step"):
