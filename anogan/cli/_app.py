@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from anogan import __version__
-from anogan.cli import benchmark, calibrate, doctor, evaluate, export, fit, info, sample, score
+from anogan.cli import benchmark, calibrate, compare, doctor, evaluate, export, fit, generate, info, sample, score
 from anogan.cli._guard import TRACEBACK_VARIABLE, GuardedGroup
 
 app = typer.Typer(
@@ -42,5 +42,5 @@ def _before_any_command(
         os.environ[TRACEBACK_VARIABLE] = "1"
 
 
-for module in (fit, score, evaluate, calibrate, export, benchmark, sample, info, doctor):
+for module in (fit, score, evaluate, compare, calibrate, export, benchmark, sample, generate, info, doctor):
     app.command(module.NAME, epilog=f"Example: {module.EXAMPLE}")(module.command)

@@ -112,6 +112,16 @@ def png_with_note(png: bytes) -> bytes:
     return png[:header_end] + chunk + png[header_end:]
 
 
+def encode_marked_png(image: NDArray[Any]) -> bytes:
+    """The bytes of a PNG file with the note, for an RGB or grey image that `embed_watermark` made."""
+    _check(image)
+    pixels = image[:, :, ::-1] if image.ndim == 3 else image
+    done, data = cv2.imencode(".png", np.ascontiguousarray(pixels))
+    if not done:
+        raise ShapeError(f"OpenCV cannot encode {image.dtype} {image.shape} as PNG.")
+    return png_with_note(data.tobytes())
+
+
 def _check(image: NDArray[Any]) -> None:
     fits = image.ndim in (2, 3) and (image.ndim == 2 or image.shape[2] in (1, 3))
     if not fits or image.dtype not in (np.uint8, np.uint16) or min(image.shape[:2]) < BLOCK:

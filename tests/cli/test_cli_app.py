@@ -9,14 +9,14 @@ import typer
 from typer.testing import CliRunner
 
 import anogan
-from anogan.cli import benchmark, calibrate, doctor, evaluate, export, fit, info, sample, score
+from anogan.cli import benchmark, calibrate, compare, doctor, evaluate, export, fit, generate, info, sample, score
 from anogan.cli._app import app
 from anogan.cli._guard import GuardedGroup
 from anogan.cli._settings import shipped_configs
 from anogan.cli._terminal import shell_line
 from anogan.errors import DataError
 
-COMMANDS = (fit, score, evaluate, calibrate, export, benchmark, sample, info, doctor)
+COMMANDS = (fit, score, evaluate, compare, calibrate, export, benchmark, sample, generate, info, doctor)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda module: module.NAME)
