@@ -20,7 +20,7 @@ _HOME = {
     "Scorer": "anogan.scoring",
     "fit": "anogan.recipes",
     "evaluate": "anogan.recipes",
-    "load_scorer": "anogan.recipes",
+    "load": "anogan.recipes",
 }
 __all__ = ["__version__", *sorted(_HOME)]
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from anogan.inspection import Verdict as Verdict
     from anogan.recipes import evaluate as evaluate
     from anogan.recipes import fit as fit
-    from anogan.recipes import load_scorer as load_scorer
+    from anogan.recipes import load as load
     from anogan.scoring import Scorer as Scorer
 
 

@@ -4,7 +4,7 @@ from anogan.inspection import ScoredFile
 from anogan.recipes.calibrate import calibrate_model
 from anogan.recipes.evaluation import EvaluationRun, evaluate
 from anogan.recipes.fitting import FitResult, fit
-from anogan.recipes.models import load_scorer
+from anogan.recipes.models import load, load_scorer
 from anogan.recipes.score import score_files
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "calibrate_model",
     "evaluate",
     "fit",
+    "load",
     "load_scorer",
     "score_files",
 ]

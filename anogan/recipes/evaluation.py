@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anogan.bundle import default_model_path, load_bundle
-from anogan.errors import DataError, StorageError
+from anogan.bundle import Bundle, default_model_path, load_bundle
+from anogan.errors import CalibrationError, DataError, ImageError, StorageError
 from anogan.images.decode import read_image
-from anogan.images.folders import GOOD, Sample, read_mask, scan_dataset
+from anogan.images.folders import GOOD, Sample, file_digest, read_mask, scan_dataset
 from anogan.inspection import Inspection, ScoredFile
 from anogan.metrics import Evaluation, evaluate_scores
+from anogan.recipes.calibrate import HELD_OUT
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import score_files
 from anogan.report.html import write_report
 from anogan.report.plots import roc_curve, score_histogram
 from anogan.scoring import Scorer
 from anogan.scoring.judge import Judge
+
+SPLIT = ("train", "early_stop", "calibrate")  # What the metadata calls the parts of good/.
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class EvaluationRun:
 
 
 def evaluate(
-    data: Path,
-    model: Path | None = None,
+    data: Path | str,
+    model: Path | str | None = None,
     *,
     report: Path | None = None,
     on_image: Callable[[str, int, int], None] = lambda *_: None,
@@ -67,9 +70,13 @@ def evaluate(
         on_image: Told (path, index, total) after each image.
 
     Raises:
-        DataError: There is no labelled test set, or none of its images can be scored.
+        DataError: There is no labelled test set, the model was fitted on some of it, or none of its images
+            can be scored.
+        CalibrationError: The threshold was not set on held-out good images.
     """
-    bundle = load_bundle(default_model_path(model))
+    data, path = Path(data), default_model_path(None if model is None else Path(model))
+    bundle = load_bundle(path)
+    _require_good_calibration(bundle, path)
     scorer = scorer_of(bundle)
     samples = scan_dataset(data).test
     if not samples:
@@ -77,10 +84,39 @@ def evaluate(
             f"{data} has no test images; expected test/good/ and test/<defect kind>/. To score unlabelled "
             "images use `anogan score`."
         )
+    _refuse_fitted_images(bundle, samples)
     run = evaluate_scorer(scorer, samples, on_image)
     if report is not None:
         _write_report(report, data, scorer, bundle.metadata, samples, run)
     return run
+
+
+def _require_good_calibration(bundle: Bundle, path: Path) -> None:
+    """Figures at a threshold that saw the test images would flatter the model."""
+    calibrated_on = bundle.metadata.get("calibrated_on", "unknown images")
+    if calibrated_on != HELD_OUT:
+        raise CalibrationError(
+            f"The threshold of {path} was set on {calibrated_on}, expected {HELD_OUT}; run "
+            "`anogan calibrate` with good images, then evaluate."
+        )
+
+
+def _refuse_fitted_images(bundle: Bundle, samples: Sequence[Sample]) -> None:
+    data = bundle.metadata.get("data", {})
+    known = {digest for name in SPLIT for digest in data.get(f"{name}_hashes", [])}
+    leaked = [sample.path for sample in samples if _digest(sample.path) in known]
+    if leaked:
+        raise DataError(
+            f"{len(leaked)} of {len(samples)} test images, first {leaked[0]}, served to fit this model, so "
+            "the figures would be too good; take them out of test/, or fit without them."
+        )
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return file_digest(path)
+    except ImageError:
+        return None  # Scoring tells why it cannot be read.
 
 
 def evaluate_scorer(
@@ -102,9 +138,7 @@ def evaluate_scorer(
             errors[sample.path] = file.error or ""
             continue
         shape = file.inspection.anomaly_map.shape
-        masks.append(
-            None if sample.mask_path is None else read_mask(sample.mask_path, (shape[0], shape[1]))
-        )
+        masks.append(None if sample.mask_path is None else read_mask(sample.mask_path, (shape[0], shape[1])))
         kinds.append(sample.kind)
         scored.append(file)
     if not scored:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from anogan.bundle import Bundle, check_save_target, save_bundle
 from anogan.calibration import Calibration, images_needed
 from anogan.config import Config, config_to_dict
-from anogan.errors import BundleError, DataError
+from anogan.errors import BundleError, DataError, StorageError
 from anogan.gan.alarms import Alarm, health, health_sentence, judge_gan
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.encoder import EncoderStage
@@ -24,26 +25,50 @@ from anogan.gan.loop import History, LoopSettings, Metrics, Stage, run_stage
 from anogan.gan.networks import feature_stack
 from anogan.gan.tiles import TileSource, load_images
 from anogan.gan.training import GanStage
-from anogan.images.folders import Split, common_size, file_digest, most_common_size, scan_dataset, split_good
+from anogan.images.decode import probe
+from anogan.images.folders import (
+    Dataset,
+    Split,
+    common_size,
+    file_digest,
+    most_common_size,
+    scan_dataset,
+    split_good,
+)
 from anogan.images.registration import Aligner, Pixels, align_all, make_reference
 from anogan.recipes.calibrate import HELD_OUT, calibrate_scorer
 from anogan.recipes.pictures import fit_pictures
+from anogan.recipes.selection import pick_score_settings, with_score_settings
 from anogan.scoring import Model, Scorer
 from anogan.scoring.head import HeadStage
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import measure_feature_scales
 
+DEFAULT_MODEL = Path("anogan-model")
 FEATURE_SCALE_BATCHES = 8
 TRAIN_STREAM, HELD_OUT_STREAM, HEAD_STREAM = 0, 1, 2
+_NOTE = "run.sha256"  # Says which run the checkpoints beside it belong to.
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit` made."""
+    """What `fit` made.
+
+    Attributes:
+        path: The model's folder.
+        scorer: The model, ready to score.
+        metadata: What the manifest says of data, split, figures and health.
+    """
 
     path: Path
-    calibration: Calibration
+    scorer: Scorer
     metadata: dict[str, Any]
+
+    @property
+    def calibration(self) -> Calibration:
+        """The threshold and what may be promised with it."""
+        assert self.scorer.calibration is not None
+        return self.scorer.calibration
 
 
 @dataclass(frozen=True)
@@ -93,44 +118,54 @@ class _Run:
 
 
 def fit(
-    data: Path, out: Path, config: Config, *, resume: bool = False, reporter: Reporter | None = None
+    data: Path | str,
+    out: Path | str = DEFAULT_MODEL,
+    config: Config | None = None,
+    *,
+    resume: bool = False,
+    reporter: Reporter | None = None,
 ) -> FitResult:
     """Trains on good images, calibrates on held-out good images, writes a model folder.
 
     Args:
-        data: Folder with good images, or a data set with `good/`; `test/` is never read.
+        data: Folder with good images, or a data set with `good/`; from `test/` nothing is learned.
         out: Where the model folder goes; checkpoints lie beside it until the end.
-        config: Every setting.
+        config: Every setting; None for the defaults.
         resume: Go on from the checkpoints of an interrupted run with the same config and data.
         reporter: Told about progress and events.
 
     Raises:
-        DataError: Too few, unreadable or differing images.
+        DataError: Too few, unreadable or differing images, or one that is in `test/` as well.
+        BundleError: Something else than a model lies at `out`, or other checkpoints than those to resume.
         StorageError: Nothing can be written at `out`.
         TrainingError: Training failed for good.
     """
     started = time.monotonic()
-    reporter = reporter or Reporter()
+    data, out, config, reporter = Path(data), Path(out), config or Config(), reporter or Reporter()
     check_save_target(out)
-    split = split_good(scan_dataset(data).good, config.split.early_stop, config.split.calibrate, config.seed)
+    dataset = scan_dataset(data)
+    split = split_good(dataset.good, config.split.early_stop, config.split.calibrate, config.seed)
+    hashes = _hashes(split)
+    _refuse_leak(dataset, hashes)
     _warn_of_shortfall(config, len(split.calibrate), reporter)
     image_size = network_image_size(split, config)
+    good, held_out = _read_good(split, config, image_size)
     set_threads(config.runtime)
-    run = _Run(
-        config, pick_device(config.runtime), _work_folder(out, config, split, resume), reporter, resume
-    )
-    model = _train(run, split, image_size)
-    scorer = Scorer(model)
+    device = pick_device(config.runtime)
+    # Last of all checks: a run that is refused leaves the checkpoints of an earlier one alone.
+    work = _work_folder(out, _run_digest(config, hashes), resume, reporter)
+    run = _Run(config, device, work, reporter, resume)
+    scorer, picked = _pick_score(Scorer(_train(run, good, held_out, image_size)), held_out, reporter)
     calibration = calibrate_scorer(
         scorer,
         split.early_stop,
         split.calibrate,
         lambda _, done, total: reporter.progress("calibrate", done, total, {}),
     )
-    metadata = _metadata(run, split, image_size, data, time.monotonic() - started)
+    metadata = _metadata(run, hashes, image_size, data, time.monotonic() - started) | picked
     bundle = Bundle(
-        config=config,
-        weights=model.to_arrays(),
+        config=scorer.config,
+        weights=scorer.model.to_arrays(),
         calibration=calibration.to_json_dict(),
         calibration_arrays=calibration.to_arrays(),
         metadata=metadata,
@@ -140,19 +175,17 @@ def fit(
     shutil.rmtree(run.work, ignore_errors=True)
     if metadata["health"]["verdict"] != "healthy":
         reporter.event(health_sentence(metadata["health"]))
-    if (warning := calibration.estimate.warning()) is not None:
-        reporter.event(warning)
-    return FitResult(out, calibration, metadata)
+    return FitResult(out, scorer.with_calibration(calibration), metadata)
 
 
-def _train(run: _Run, split: Split, image_size: tuple[int, int] | None) -> Model:
+def _train(
+    run: _Run, good: list[Pixels], held_out_good: list[Pixels], image_size: tuple[int, int] | None
+) -> Model:
     """All stages in order: GAN (with a joint encoder), separate encoder, head."""
     config, device = run.config, run.device
-    good = _images(split.train, config, image_size)
     aligner = _aligner(config, good)
     source = TileSource(_registered(good, aligner, run.reporter), config, TRAIN_STREAM)
-    held_out_images = _images(split.early_stop, config, image_size)
-    held_out = TileSource(_registered(held_out_images, aligner, run.reporter), config, HELD_OUT_STREAM)
+    held_out = TileSource(_registered(held_out_good, aligner, run.reporter), config, HELD_OUT_STREAM)
     gan = GanStage(config, source, held_out, device)
     run.train(gan)
     networks = gan.finish()
@@ -171,15 +204,60 @@ def _train(run: _Run, split: Split, image_size: tuple[int, int] | None) -> Model
         stage = HeadStage(config, source.with_stream(HEAD_STREAM), held_out, inverter, device)
         run.train(stage)
         head = stage.finish()
-    return Model(config, networks, scales, head, image_size, None if aligner is None else aligner.reference)
+    reference = None if aligner is None else aligner.reference
+    trained = Model(config, networks, scales, head, image_size, reference)
+    # As it will be loaded: training's memory layout rounds otherwise, and the threshold must not.
+    return Model.from_arrays(config, trained.to_arrays(), image_size, device)
 
 
-def _images(paths: tuple[Path, ...], config: Config, size: tuple[int, int] | None) -> list[Pixels]:
-    images, errors = load_images(paths, config, size)
+def _pick_score(scorer: Scorer, held_out: list[Pixels], reporter: Reporter) -> tuple[Scorer, dict[str, Any]]:
+    """The scorer under the settings that `score.select` asks for, and what the metadata says of them.
+
+    By the images that picked the checkpoint: those that set the threshold stay unseen.
+    """
+    if not scorer.config.score.select:
+        return scorer, {}
+    found = pick_score_settings(
+        scorer, held_out, lambda done, total: reporter.progress("picking score settings", done, total, {})
+    )
+    return with_score_settings(scorer, found.chosen), {"score_selection": found.to_dict()}
+
+
+def _hashes(split: Split) -> dict[str, list[str]]:
+    """SHA-256 of every good image, by the part that it is in."""
+    parts = {"train": split.train, "early_stop": split.early_stop, "calibrate": split.calibrate}
+    return {name: [file_digest(path) for path in paths] for name, paths in parts.items()}
+
+
+def _refuse_leak(dataset: Dataset, hashes: Mapping[str, Sequence[str]]) -> None:
+    """A test image among the good ones would make every later figure too good."""
+    known = {digest for digests in hashes.values() for digest in digests}
+    leaked = [sample.path for sample in dataset.test if file_digest(sample.path) in known]
+    if leaked:
+        raise DataError(
+            f"{len(leaked)} of {len(dataset.test)} test images, first {leaked[0]}, are among the good images "
+            "too; keep each in training or in test, not in both. `anogan doctor` names them all."
+        )
+
+
+def _read_good(
+    split: Split, config: Config, size: tuple[int, int] | None
+) -> tuple[list[Pixels], list[Pixels]]:
+    """Pixels to train on and to stop on.
+
+    The images for calibration are decoded as well and let go: what is wrong with one of them must not be
+    found after hours of training.
+    """
+    good, errors = load_images(split.train, config, size)
+    held_out, failed = load_images(split.early_stop, config, size)
+    errors |= failed
+    for path in split.calibrate:
+        errors |= load_images([path], config, size)[1]
     if errors:
+        total = len(split.train + split.early_stop + split.calibrate)
         first = next(iter(errors.values()))
-        raise DataError(f"{len(errors)} of {len(paths)} good images cannot be used; the first: {first}")
-    return images
+        raise DataError(f"{len(errors)} of {total} good images cannot be used; the first: {first}")
+    return good, held_out
 
 
 def _aligner(config: Config, good: list[Pixels]) -> Aligner | None:
@@ -205,6 +283,7 @@ def network_image_size(split: Split, config: Config) -> tuple[int, int] | None:
         return config.images.size
     paths = split.train + split.early_stop + split.calibrate
     if config.images.on_mixed_sizes == "keep":
+        _refuse_smaller_than_tiles(paths, config.tiles.size)
         return None
     size = most_common_size(paths) if config.images.on_mixed_sizes == "resize" else common_size(paths)
     if min(size) < config.tiles.size:
@@ -213,6 +292,17 @@ def network_image_size(split: Split, config: Config) -> tuple[int, int] | None:
             "tiles.size lower, or images.size to enlarge them."
         )
     return size
+
+
+def _refuse_smaller_than_tiles(paths: Sequence[Path], tile: int) -> None:
+    infos = {path: probe(path) for path in paths}
+    small = [path for path, info in infos.items() if min(info.height, info.width) < tile]
+    if small:
+        info = infos[small[0]]
+        raise DataError(
+            f"{len(small)} of {len(paths)} good images are smaller than tiles.size {tile}, first {small[0]} "
+            f"({info.width}x{info.height}); remove them, or set tiles.size lower or images.size."
+        )
 
 
 def _warn_of_shortfall(config: Config, n: int, reporter: Reporter) -> None:
@@ -226,44 +316,57 @@ def _warn_of_shortfall(config: Config, n: int, reporter: Reporter) -> None:
         )
 
 
-def _work_folder(out: Path, config: Config, split: Split, resume: bool) -> Path:
+def _work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Path:
     """Checkpoints' folder beside the model, emptied unless this run goes on with it.
 
     Raises:
-        BundleError: The checkpoints there were made with another config or other images.
+        BundleError: The checkpoints there were made with another config or other images, or what lies
+            there are no checkpoints.
+        StorageError: The disk is full or read-only.
     """
     work = out.with_name(out.name + ".checkpoints")
-    digest = _run_digest(config, split)
-    note = work / "run.sha256"
-    if resume and note.exists() and note.read_text(encoding="ascii") != digest:
+    note = work / _NOTE
+    if os.path.lexists(work) and not note.is_file() and not _is_empty_folder(work):
+        raise BundleError(
+            f"{work} is in the place of the checkpoints but holds none; move it away, or give --out another "
+            "folder."
+        )
+    if resume and note.is_file() and note.read_text(encoding="ascii").strip() != digest:
         raise BundleError(
             f"{work} belongs to another config or other images; resume with those, or leave out --resume."
         )
-    if not resume:
-        shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True, exist_ok=True)
-    note.write_text(digest, encoding="ascii")
+    if resume and not note.is_file():
+        reporter.event(f"{work} holds no checkpoint to go on from, so training starts at the beginning.")
+    try:
+        if not resume and work.is_dir():
+            shutil.rmtree(work)
+        work.mkdir(parents=True, exist_ok=True)
+        note.write_text(digest, encoding="ascii")
+    except OSError as error:
+        raise StorageError(
+            f"Checkpoints cannot be written to {work} ({error.strerror or error}); free space or permit "
+            "writing there, or give --out another folder."
+        ) from error
     return work
 
 
-def _run_digest(config: Config, split: Split) -> str:
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _run_digest(config: Config, hashes: Mapping[str, Sequence[str]]) -> str:
     # The machine may change between start and resume; what is trained may not.
     settings = {key: value for key, value in config_to_dict(config).items() if key != "runtime"}
-    names = [path.name for path in split.train + split.early_stop + split.calibrate]
-    return hashlib.sha256(repr((settings, names)).encode()).hexdigest()
+    return hashlib.sha256(repr((settings, hashes)).encode()).hexdigest()
 
 
 def _metadata(
-    run: _Run, split: Split, image_size: tuple[int, int] | None, data: Path, seconds: float
+    run: _Run,
+    hashes: Mapping[str, Sequence[str]],
+    image_size: tuple[int, int] | None,
+    data: Path,
+    seconds: float,
 ) -> dict[str, Any]:
-    hashes = {
-        name: [file_digest(path) for path in paths]
-        for name, paths in (
-            ("train", split.train),
-            ("early_stop", split.early_stop),
-            ("calibrate", split.calibrate),
-        )
-    }
     joined = "".join(sorted(digest for values in hashes.values() for digest in values))
     return {
         "image_size": None if image_size is None else list(image_size),
@@ -271,7 +374,7 @@ def _metadata(
             "source": str(data),
             "sha256": hashlib.sha256(joined.encode()).hexdigest(),
             **{f"n_{name}": len(values) for name, values in hashes.items()},
-            **{f"{name}_hashes": values for name, values in hashes.items()},
+            **{f"{name}_hashes": list(values) for name, values in hashes.items()},
         },
         "calibrated_on": HELD_OUT,
         "seed": run.config.seed,

@@ -12,7 +12,7 @@ from anogan.scoring import Model, Scorer
 
 
 def load_scorer(
-    path: Path | None = None,
+    path: Path | str | None = None,
     *,
     threshold: float | None = None,
     steps: int | None = None,
@@ -29,7 +29,11 @@ def load_scorer(
     Raises:
         BundleError: The model is missing, damaged or newer than this package.
     """
-    return scorer_of(load_bundle(default_model_path(path)), threshold=threshold, steps=steps, runtime=runtime)
+    folder = default_model_path(None if path is None else Path(path))
+    return scorer_of(load_bundle(folder), threshold=threshold, steps=steps, runtime=runtime)
+
+
+load = load_scorer  # `anogan.load`, what a library user types.
 
 
 def scorer_of(

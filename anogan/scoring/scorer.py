@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from anogan.calibration import Calibration, combine, pool, smooth
 from anogan.config import ScoreConfig
-from anogan.errors import BundleError, CalibrationError, ImageError
+from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
+from anogan.images.decode import Pixels, as_model_image, read_image
 from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import from_network, resize, to_network
 from anogan.images.tiling import TileGrid
@@ -98,20 +100,58 @@ class Scorer:
         """The same model with another calibration, and without a threshold set by hand."""
         return Scorer(self.model, calibration, steps=self._steps)
 
-    def score(self, images: Sequence[NDArray[np.generic]]) -> list[Inspection]:
-        """One inspection per image, in order.
+    @overload
+    def score(self, images: Path | str) -> Inspection: ...
+    @overload
+    def score(self, images: Sequence[NDArray[Any]] | NDArray[Any]) -> list[Inspection]: ...
+    def score(
+        self, images: Path | str | Sequence[NDArray[Any]] | NDArray[Any]
+    ) -> Inspection | list[Inspection]:
+        """One inspection per image, in order; for a file's path its inspection, see `score_file`.
 
         Args:
-            images: (H, W, C) uint8 or uint16 each, as `read_image` gives them.
+            images: (H, W) or (H, W, C) uint8 or uint16 each, RGB; or one array (N, H, W, C).
 
         Raises:
             CalibrationError: The model has no calibration.
-            ImageError: An image has another size than the model takes.
+            ShapeError: One image was given, not several.
+            ImageError: An image is not of the size, channels or bit depth that the model takes.
+        """
+        if isinstance(images, Path | str):
+            return self.score_file(images)
+        self._calibrated()
+        if isinstance(images, np.ndarray) and images.ndim != 4:
+            raise ShapeError(
+                f"score takes several images and got one array of shape {images.shape}; put a single image "
+                "into a list: score([image])."
+            )
+        checked = [self._checked(np.asarray(image), f"image {i}") for i, image in enumerate(images)]
+        return [
+            self.judge(evidence, image)
+            for evidence, image in zip(self.evidence(checked), checked, strict=True)
+        ]
+
+    def score_file(self, path: Path | str) -> Inspection:
+        """The inspection of one image file.
+
+        Raises:
+            CalibrationError: The model has no calibration.
+            ImageError: The file is missing or damaged, or the image does not fit the model.
         """
         self._calibrated()
-        return [
-            self.judge(evidence, image) for evidence, image in zip(self.evidence(images), images, strict=True)
-        ]
+        path, images = Path(path), self.config.images
+        pixels = read_image(path, channels=images.channels, bit_depth=images.bit_depth)
+        image = self._checked(pixels, str(path))
+        return replace(self.judge(self.evidence([image])[0], image), path=path)
+
+    def _checked(self, image: NDArray[Any], name: str) -> Pixels:
+        config = self.config.images
+        pixels = as_model_image(image, channels=config.channels, bit_depth=config.bit_depth, name=name)
+        try:
+            self._check_size((pixels.shape[0], pixels.shape[1]))
+        except (ImageError, ShapeError) as error:
+            raise ImageError(f"{name}: {error}") from error
+        return pixels
 
     def judge(self, evidence: Evidence, image: NDArray[np.generic]) -> Inspection:
         """Calibrated score, verdict and full-size pictures of one image's evidence."""
@@ -165,7 +205,7 @@ class Scorer:
         for group in self._groups(images):
             started = time.perf_counter()
             prepared = [self._prepare(image) for image in group]
-            grids = [self._grid(x) for x, _ in prepared]
+            grids = [self._grid((x.shape[1], x.shape[2])) for x, _ in prepared]
             tiles = np.concatenate([grid.cut(x) for grid, (x, _) in zip(grids, prepared, strict=True)])
             results = self._inspect_tiles(torch.from_numpy(tiles))
             ms = 1000 * (time.perf_counter() - started) / len(group)
@@ -206,18 +246,22 @@ class Scorer:
 
     def _sized(self, image: NDArray[np.generic]) -> NDArray[Any]:
         wanted = self.model.image_size
-        config = self.config.images
-        if wanted is not None and image.shape[:2] != wanted:
-            if config.size is None and config.on_mixed_sizes != "resize":
-                raise ImageError(
-                    f"the image is {image.shape[1]}x{image.shape[0]} pixels; this model expects "
-                    f"{wanted[1]}x{wanted[0]}. Crop it alike, or retrain with images.on_mixed_sizes: resize."
-                )
-            return resize(image, wanted)
-        return image
+        self._check_size((image.shape[0], image.shape[1]))
+        return image if wanted is None else resize(image, wanted)
 
-    def _grid(self, x: FloatMap) -> TileGrid:
-        return TileGrid((x.shape[1], x.shape[2]), self.config.tiles.size, self.config.tiles.overlap)
+    def _check_size(self, size: tuple[int, int]) -> None:
+        """Refuses an image that the model neither takes as it is nor resizes."""
+        wanted, config = self.model.image_size, self.config.images
+        if wanted is None:
+            self._grid(size)
+        elif size != wanted and config.size is None and config.on_mixed_sizes != "resize":
+            raise ImageError(
+                f"the image is {size[1]}x{size[0]} pixels; this model expects {wanted[1]}x{wanted[0]}. "
+                "Crop it alike, or retrain with images.on_mixed_sizes: resize."
+            )
+
+    def _grid(self, size: tuple[int, int]) -> TileGrid:
+        return TileGrid(size, self.config.tiles.size, self.config.tiles.overlap)
 
     def _inspect_tiles(self, tiles: Tensor) -> dict[str, NDArray[Any]]:
         """Maps, reconstruction and scores of every tile, chunk by chunk."""

@@ -1,0 +1,324 @@
+"""What `fit` refuses, remembers and repeats."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anogan.bundle import load_bundle
+from anogan.errors import AnoganError, BundleError, DataError
+from anogan.gan.loop import Metrics
+from anogan.images.decode import write_image
+from anogan.images.folders import file_digest
+from anogan.recipes import FitResult, fit
+from anogan.recipes.fitting import Reporter
+from tests.tiny import part, tiny_config, write_parts
+
+HEADLESS = {"enabled": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_pictures() -> Iterator[None]:
+    """Drawing the curves takes ten times as long as this training; the command's tests look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+        yield
+
+
+class _Listener:
+    """Keeps what a fit says, and may interrupt it."""
+
+    def __init__(self, stop_at: tuple[str, int] | None = None) -> None:
+        self.events: list[str] = []
+        self.stages: list[str] = []
+        self._stop_at = stop_at
+
+    def progress(self, stage: str, done: int, total: int, metrics: Metrics) -> None:
+        if stage not in self.stages:
+            self.stages.append(stage)
+        if (stage, done) == self._stop_at:
+            raise KeyboardInterrupt
+
+    @property
+    def reporter(self) -> Reporter:
+        return Reporter(self.progress, self.events.append)
+
+
+def _weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    arrays = load_bundle(path).weights
+    return {f"{net}.{name}": array for net, tensors in arrays.items() for name, array in tensors.items()}
+
+
+def _same(first: Path, second: Path) -> bool:
+    a, b = _weights(first), _weights(second)
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_parts(tmp_path_factory.mktemp("线 1") / "good", range(16))
+
+
+def _refused(kind: type[AnoganError], words: str, call: Callable[[], object]) -> str:
+    with pytest.raises(kind, match=words) as refused:
+        call()
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+# ---- resuming
+
+
+@pytest.mark.parametrize("stop_at", [("gan", 2), ("head", 1)])
+def test_a_resumed_fit_equals_one_that_was_never_stopped(
+    stop_at: tuple[str, int], good: Path, tmp_path: Path
+) -> None:
+    config = tiny_config()
+    with pytest.raises(KeyboardInterrupt):
+        fit(good, tmp_path / "a", config, reporter=_Listener(stop_at).reporter)
+    resumed = _Listener()
+    fit(good, tmp_path / "a", config, resume=True, reporter=resumed.reporter)
+    whole = fit(good, tmp_path / "b", config)
+
+    assert _same(tmp_path / "a", whole.path)
+    assert load_bundle(tmp_path / "a").calibration == load_bundle(tmp_path / "b").calibration
+    assert ("gan" in resumed.stages) == (stop_at[0] == "gan")
+
+
+def test_the_same_seed_fits_the_same_model_and_another_one_another(good: Path, tmp_path: Path) -> None:
+    def fitted(name: str, seed: int) -> Path:
+        return fit(good, tmp_path / name, tiny_config(seed=seed, head=HEADLESS)).path
+
+    assert _same(fitted("a", 1), fitted("b", 1))
+    assert not _same(tmp_path / "a", fitted("c", 2))
+
+
+@pytest.fixture
+def stopped(good: Path, tmp_path: Path) -> Path:
+    """The checkpoints of a fit of `model` that was stopped."""
+    with pytest.raises(KeyboardInterrupt):
+        fit(good, tmp_path / "model", tiny_config(), reporter=_Listener(("gan", 2)).reporter)
+    return tmp_path / "model.checkpoints"
+
+
+def _content(folder: Path) -> dict[str, str]:
+    return {path.name: file_digest(path) for path in folder.glob("*.*") if path.is_file()}
+
+
+@pytest.mark.parametrize("change", ["config", "pixels", "one image less"])
+def test_resuming_with_other_settings_or_images_is_refused_and_keeps_the_checkpoints(
+    change: str, stopped: Path, good: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(good, tmp_path / "good"))
+    config = tiny_config(gan={"steps": 4}) if change == "config" else tiny_config()
+    if change == "pixels":
+        write_image(data / "3.png", part(99))  # The name is as before.
+    if change == "one image less":
+        (data / "3.png").unlink()
+    before = _content(stopped)
+
+    _refused(
+        BundleError,
+        "another config or other images",
+        lambda: fit(data, tmp_path / "model", config, resume=True),
+    )
+    assert _content(stopped) == before
+
+
+def test_a_moved_folder_of_the_same_images_resumes(stopped: Path, good: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(good, tmp_path / "moved"))
+    listener = _Listener()
+    fit(
+        data, tmp_path / "model", tiny_config(runtime={"threads": 1}), resume=True, reporter=listener.reporter
+    )
+
+    assert not any("beginning" in event for event in listener.events)
+    assert not stopped.exists()
+
+
+@pytest.mark.parametrize("fault", ["text", "size", "channels"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_refused_fit_leaves_the_checkpoints_of_an_earlier_one(
+    fault: str, seed: int, good: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(good, tmp_path / "good"))
+    bad = data / "bad.png"
+    if fault == "text":
+        bad.write_bytes((data / "1.png").read_bytes()[:-200])
+    else:
+        write_image(bad, part(50, size=(40, 64)) if fault == "size" else part(50, channels=1))
+    work = tmp_path / "model.checkpoints"
+    work.mkdir()
+    (work / "run.sha256").write_text("an earlier run", encoding="ascii")
+    (work / "gan.safetensors").write_bytes(b"hours of training")
+    listener = _Listener()
+
+    # Whichever part of the split the bad image falls into, it is found before the training.
+    config = tiny_config(seed=seed)
+    sentence = _refused(
+        DataError, "bad.png", lambda: fit(data, tmp_path / "model", config, reporter=listener.reporter)
+    )
+    assert (work / "gan.safetensors").read_bytes() == b"hours of training"
+    assert listener.stages == []
+    assert "1 of 17" in sentence
+
+
+def test_a_folder_that_only_looks_like_checkpoints_is_never_emptied(good: Path, tmp_path: Path) -> None:
+    work = tmp_path / "model.checkpoints"
+    work.mkdir()
+    (work / "thesis.txt").write_text("mine", encoding="utf-8")
+
+    sentence = _refused(BundleError, "holds none", lambda: fit(good, tmp_path / "model", tiny_config()))
+    assert str(work) in sentence
+    assert (work / "thesis.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_file_in_the_place_of_the_checkpoints_is_refused(good: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.checkpoints").write_bytes(b"")
+
+    _refused(BundleError, "holds none", lambda: fit(good, tmp_path / "model", tiny_config()))
+
+
+def test_nothing_to_resume_is_said_and_fitted_from_the_beginning(good: Path, tmp_path: Path) -> None:
+    listener = _Listener()
+    fit(good, tmp_path / "model", tiny_config(head=HEADLESS), resume=True, reporter=listener.reporter)
+
+    assert any("no checkpoint to go on from" in event for event in listener.events)
+    assert (tmp_path / "model" / "manifest.json").is_file()
+
+
+# ---- what is told and kept
+
+
+@pytest.fixture(scope="module")
+def result(good: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FitResult, _Listener]:
+    listener = _Listener()
+    config = tiny_config(calibration={"false_reject": 0.05})
+    return fit(good, tmp_path_factory.mktemp("out") / "模型", config, reporter=listener.reporter), listener
+
+
+def test_the_parts_of_good_are_disjoint_and_recorded_by_content(
+    result: tuple[FitResult, _Listener], good: Path
+) -> None:
+    data = result[0].metadata["data"]
+    parts = [set(data[f"{name}_hashes"]) for name in ("train", "early_stop", "calibrate")]
+
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 16
+    assert set.union(*parts) == {file_digest(path) for path in good.iterdir()}
+    assert [data[f"n_{name}"] for name in ("train", "early_stop", "calibrate")] == [8, 2, 6]
+    assert load_bundle(result[0].path).metadata["data"] == data
+
+
+def test_the_threshold_stands_on_held_out_good_images_and_says_so(
+    result: tuple[FitResult, _Listener],
+) -> None:
+    found = result[0]
+
+    assert found.metadata["calibrated_on"] == "held-out good images"
+    assert found.calibration.estimate.n_good == found.metadata["data"]["n_calibrate"]
+
+
+def test_a_promise_that_the_images_cannot_keep_is_told_once_and_before_the_training(
+    result: tuple[FitResult, _Listener],
+) -> None:
+    events = [event for event in result[1].events if "false-reject" in event]
+
+    assert len(events) == 1
+    assert "6 good images" in events[0]
+    assert "needs 19" in events[0]
+
+
+def test_a_finished_fit_leaves_the_model_alone(result: tuple[FitResult, _Listener]) -> None:
+    folder = result[0].path.parent
+
+    assert [path.name for path in folder.iterdir()] == ["模型"]
+
+
+def test_the_result_scores_as_the_saved_model_does(result: tuple[FitResult, _Listener]) -> None:
+    from anogan import load
+
+    images = [part(70), part(71, defect=True)]
+    ours, loaded = result[0].scorer.score(images), load(str(result[0].path)).score(images)
+
+    assert [found.score for found in ours] == [found.score for found in loaded]
+
+
+# ---- leaks
+
+
+def test_a_test_image_among_the_good_ones_is_refused_before_training(good: Path, tmp_path: Path) -> None:
+    shutil.copytree(good, tmp_path / "good")
+    write_parts(tmp_path / "test" / "good", [100])
+    shutil.copy(good / "3.png", tmp_path / "test" / "good" / "another name.png")
+    listener = _Listener()
+
+    sentence = _refused(
+        DataError,
+        "another name.png",
+        lambda: fit(tmp_path, tmp_path / "model", tiny_config(), reporter=listener.reporter),
+    )
+    assert "1 of 2 test images" in sentence
+    assert listener.stages == []
+
+
+# ---- sizes
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Twelve parts of 40 x 56 and four of 48 x 64."""
+    write_parts(tmp_path / "mixed", range(12))
+    return write_parts(tmp_path / "mixed", range(12, 16), size=(48, 64))
+
+
+def _score(result: FitResult, size: tuple[int, int]) -> Any:
+    return result.scorer.score([part(80, size=size)])[0]
+
+
+def test_mixed_sizes_are_refused_by_name(mixed: Path, tmp_path: Path) -> None:
+    sentence = _refused(DataError, "differ in size", lambda: fit(mixed, tmp_path / "m", tiny_config()))
+
+    assert "12.png (64x48)" in sentence
+    assert "images.on_mixed_sizes" in sentence
+
+
+def test_mixed_sizes_are_resized_to_the_usual_one(mixed: Path, tmp_path: Path) -> None:
+    config = tiny_config(images={"on_mixed_sizes": "resize"}, head=HEADLESS)
+    result = fit(mixed, tmp_path / "m", config)
+
+    assert result.metadata["image_size"] == [40, 56]
+    assert _score(result, (48, 64)).anomaly_map.shape == (48, 64)
+    assert _score(result, (100, 33)).reconstruction.shape == (100, 33, 3)
+
+
+def test_mixed_sizes_are_kept_and_each_image_is_scored_at_its_own(mixed: Path, tmp_path: Path) -> None:
+    config = tiny_config(images={"on_mixed_sizes": "keep"}, calibration={"map": "global"}, head=HEADLESS)
+    result = fit(mixed, tmp_path / "m", config)
+
+    assert result.metadata["image_size"] is None
+    for size in ((40, 56), (48, 64), (33, 90)):
+        found = _score(result, size)
+        assert found.anomaly_map.shape == size
+        assert np.isfinite(found.score)
+
+
+@pytest.mark.parametrize("mode", ["error", "resize", "keep"])
+def test_images_smaller_than_a_tile_are_refused_before_training(mode: str, tmp_path: Path) -> None:
+    data = write_parts(tmp_path / "good", range(8), size=(30, 40))
+    config = tiny_config(images={"on_mixed_sizes": mode}, calibration={"map": "global"})
+
+    sentence = _refused(DataError, "smaller than tiles.size 32", lambda: fit(data, tmp_path / "m", config))
+    assert "40x30" in sentence
+
+
+def test_one_small_image_among_kept_sizes_is_named(good: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(good, tmp_path / "good"))
+    write_parts(data, [77], size=(20, 90))
+    config = tiny_config(images={"on_mixed_sizes": "keep"}, calibration={"map": "global"})
+
+    assert "77.png (90x20)" in _refused(DataError, "1 of 17", lambda: fit(data, tmp_path / "m", config))
