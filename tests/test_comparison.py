@@ -24,6 +24,7 @@ def test_spread_is_mean_sample_deviation_and_range() -> None:
 
 def test_one_seed_has_no_deviation_and_none_has_no_spread() -> None:
     assert Spread.of([0.5]) == Spread(0.5, 0.0, 0.5, 0.5, 1)
+    assert Spread.of([0.012] * 3).std == 0.0  # type: ignore[union-attr]
     assert Spread.of([None, math.inf]) is None
 
 

@@ -71,7 +71,8 @@ class Spread:
         known = [float(v) for v in values if v is not None and math.isfinite(v)]
         if not known:
             return None
-        std = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+        # Equal values have no spread, whatever rounding makes of their mean.
+        std = float(np.std(known, ddof=1)) if max(known) > min(known) else 0.0
         return cls(float(np.mean(known)), std, min(known), max(known), len(known))
 
     def overlaps(self, other: Spread) -> bool:

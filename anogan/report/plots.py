@@ -6,7 +6,7 @@ those of Okabe and Ito, told apart by colour-blind people too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -153,6 +153,39 @@ def training_curves(history: Mapping[str, Sequence[tuple[float, float]]]) -> byt
         _tidy(axes)
     for axes in panels[len(groups) :]:
         axes.set_visible(False)
+    return _png(figure)
+
+
+def seed_dots(groups: Mapping[str, Sequence[float]], emphasised: Collection[str], label: str) -> bytes:
+    """One line per group with a dot per value and a stroke at their mean, the first group at the top.
+
+    Args:
+        groups: Name -> values, such as one figure of each seed.
+        emphasised: Names drawn in the first colour, the others in the second.
+        label: Of the axis of values.
+
+    Returns:
+        PNG.
+
+    Raises:
+        DataError: No group has a finite value.
+    """
+    known = {name: found for name, values in groups.items() if (found := _scores(values)).size}
+    if not known:
+        raise DataError(f"The plot of {label} got no finite value; score at least one image first.")
+    figure = _figure(6, 1.0 + 0.34 * len(known))
+    axes = figure.subplots()
+    families = _families()
+    for place, (name, values) in enumerate(known.items()):
+        colour = _GOOD if name in emphasised else _DEFECT
+        axes.plot(values, np.full(values.size, place), "o", color=colour, alpha=0.65, markersize=6)
+        axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
+    labels = [_drawable(name, families) for name in known]
+    axes.set_yticks(range(len(known)), labels, fontfamily=families, parse_math=False)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel(label)
+    _tidy(axes)
     return _png(figure)
 
 
