@@ -256,6 +256,22 @@ class SearchConfig(_Section):
         return self
 
 
+class FeaturesConfig(_Section):
+    """Optional pretrained features for a perceptual residual; off without a weights file."""
+
+    weights: str | None = Field(
+        None,
+        description="A torchvision state dict as .safetensors file; never a download. It is copied into the "
+        "model. Cannot be exported.",
+    )
+    backbone: Literal["resnet18", "resnet34", "resnet50", "wide_resnet50_2"] = Field(
+        "resnet18", description="Whose weights they are."
+    )
+    search_weight: float = Field(
+        0.0, ge=0, description="Weight of the perceptual difference in the search objective; 0 is off."
+    )
+
+
 class ScoreConfig(_Section):
     """How evidence becomes one number."""
 
@@ -267,6 +283,9 @@ class ScoreConfig(_Section):
     residual_weight: float = Field(1.0, ge=0)
     discrimination_weight: float = Field(0.1, ge=0)
     head_weight: float = Field(1.0, ge=0)
+    perceptual_weight: float = Field(
+        1.0, ge=0, description="Counts only where features.weights names a file."
+    )
     smoothing_sigma: float = Field(1.5, ge=0, description="Gaussian blur of the map, pixels.")
     border: int = Field(0, ge=0, description="Pixels at the image border that never count.")
     pooling: Literal["max", "top"] = Field("max", description="Maximum, or mean of the top share.")
@@ -332,6 +351,7 @@ class Config(_Section):
     defects: SyntheticDefectsConfig = SyntheticDefectsConfig()
     head: HeadConfig = HeadConfig()
     search: SearchConfig = SearchConfig()
+    features: FeaturesConfig = FeaturesConfig()
     score: ScoreConfig = ScoreConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     monitor: MonitorConfig = MonitorConfig()

@@ -19,7 +19,7 @@ from anogan.errors import CalibrationError, ConfigError, ShapeError
 FloatMap = NDArray[np.float32]
 _Float = TypeVar("_Float", np.float32, np.float64)
 
-PARTS = ("residual", "discrimination", "head")
+PARTS = ("residual", "discrimination", "head", "perceptual")
 """Kinds of evidence, in the order in which they are summed."""
 
 _STD_FLOOR = 1e-6  # Keeps constant evidence finite; maps of live models vary by far more.

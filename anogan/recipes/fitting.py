@@ -43,6 +43,7 @@ from anogan.scoring import Model, Scorer
 from anogan.scoring.head import HeadStage
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import measure_feature_scales
+from anogan.scoring.perceptual import load_perceptual
 
 DEFAULT_MODEL = Path("anogan-model")
 FEATURE_SCALE_BATCHES = 8
@@ -183,6 +184,9 @@ def _train(
 ) -> Model:
     """All stages in order: GAN (with a joint encoder), separate encoder, head."""
     config, device = run.config, run.device
+    perceptual = load_perceptual(config.features)  # First: a wrong file must not cost hours.
+    if perceptual is not None:
+        perceptual.to(device)
     aligner = _aligner(config, good)
     source = TileSource(_registered(good, aligner, run.reporter), config, TRAIN_STREAM)
     held_out = TileSource(_registered(held_out_good, aligner, run.reporter), config, HELD_OUT_STREAM)
@@ -200,12 +204,12 @@ def _train(
     scales = measure_feature_scales(stages, tiles)
     head = None
     if config.head.enabled:
-        inverter = Inverter(config, networks, scales)
+        inverter = Inverter(config, networks, scales, perceptual)
         stage = HeadStage(config, source.with_stream(HEAD_STREAM), held_out, inverter, device)
         run.train(stage)
         head = stage.finish()
     reference = None if aligner is None else aligner.reference
-    trained = Model(config, networks, scales, head, image_size, reference)
+    trained = Model(config, networks, scales, head, image_size, reference, perceptual)
     # As it will be loaded: training's memory layout rounds otherwise, and the threshold must not.
     return Model.from_arrays(config, trained.to_arrays(), image_size, device)
 

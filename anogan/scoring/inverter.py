@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -9,19 +11,33 @@ from anogan.config import Config
 from anogan.gan.networks import Networks, check_images, feature_stack, sample_prior
 from anogan.scoring.bank import Bank
 from anogan.scoring.maps import discrimination_map
+from anogan.scoring.perceptual import Perceptual
 from anogan.scoring.search import Objective, SearchResult, latent_search
 
 
 class Inverter:
     """Finds z for tiles with frozen networks; the same tile always gives the same z."""
 
-    def __init__(self, config: Config, networks: Networks, feature_scales: Tensor) -> None:
-        """Freezes `networks`; `feature_scales` is (L,), see `measure_feature_scales`."""
+    def __init__(
+        self,
+        config: Config,
+        networks: Networks,
+        feature_scales: Tensor,
+        perceptual: Perceptual | None = None,
+    ) -> None:
+        """Freezes `networks`; `feature_scales` is (L,), see `measure_feature_scales`.
+
+        `perceptual` is used in the search only where `features.search_weight` is above 0.
+        """
         self.config = config
         self.networks = networks.eval_frozen()
         device = next(networks.generator.parameters()).device
         stages = feature_stack(networks.discriminator)
         self.objective = Objective(networks.generator, stages, feature_scales.to(device))
+        if perceptual is not None and config.features.search_weight > 0:
+            self.objective = replace(
+                self.objective, perceptual=perceptual, perceptual_weight=config.features.search_weight
+            )
         # Fixed once per model: a score must not depend on how many were asked before it.
         draw = torch.Generator().manual_seed(config.seed)
         self.fixed_starts = sample_prior(config.search.restarts, config, draw, device)

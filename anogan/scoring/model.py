@@ -15,6 +15,7 @@ from anogan.config import Config
 from anogan.errors import BundleError
 from anogan.gan.networks import Networks, build_networks
 from anogan.scoring.maps import build_head
+from anogan.scoring.perceptual import Perceptual
 
 _SCALES = "feature_scales"
 _REGISTRATION, _REFERENCE = "registration", "reference"
@@ -33,6 +34,7 @@ class Model:
         head: The residual head, or None.
         image_size: (height, width) that images have when they are tiled; None when each keeps its own.
         reference: (height, width) float32 grey in [0, 1] that parts are registered to, or None.
+        perceptual: Pretrained features, or None.
     """
 
     config: Config
@@ -41,12 +43,15 @@ class Model:
     head: nn.Sequential | None
     image_size: tuple[int, int] | None
     reference: NDArray[np.float32] | None = None
+    perceptual: Perceptual | None = None
 
     def to_arrays(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Network name -> tensor name -> float32 array."""
         modules: dict[str, nn.Module] = dict(self.networks.modules())
         if self.head is not None:
             modules["head"] = self.head
+        if self.perceptual is not None:
+            modules["perceptual"] = self.perceptual
         arrays = {
             name: {
                 key: value.detach().float().cpu().contiguous().numpy()
@@ -76,12 +81,16 @@ class Model:
         head = build_head(config) if "head" in arrays else None
         if head is not None:
             modules["head"] = head
+        # The weights file is not asked for again: what it held is part of the model.
+        perceptual = None if config.features.weights is None else Perceptual(config.features.backbone)
+        if perceptual is not None:
+            modules["perceptual"] = perceptual
         for name, module in modules.items():
             _load(name, module, arrays)
             # Images stay in one memory layout through all networks: a score must not depend on it.
             module.eval().requires_grad_(False).to(device)
         scales = torch.from_numpy(np.array(arrays["discriminator"][_SCALES])).to(device)
-        return cls(config, networks, scales, head, image_size, _reference(arrays))
+        return cls(config, networks, scales, head, image_size, _reference(arrays), perceptual)
 
 
 def _reference(arrays: Arrays) -> NDArray[np.float32] | None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anogan.calibration import Calibration, combine, pool, smooth
+from anogan.calibration import PARTS, Calibration, combine, pool, smooth
 from anogan.config import ScoreConfig
 from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
 from anogan.images.decode import Pixels, as_model_image, read_image
@@ -24,6 +24,7 @@ from anogan.inspection import Inspection, Verdict, decide
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input, residual_map
 from anogan.scoring.model import Model
+from anogan.scoring.perceptual import perceptual_map
 from anogan.scoring.search import residual_score
 
 CHUNK_PIXELS = 2**19  # Tiles searched at once: half a million pixels keep memory under about 1 GiB.
@@ -82,7 +83,7 @@ class Scorer:
         self.model, self.config = model, model.config
         self.calibration = calibration
         self._threshold, self._steps = threshold, steps
-        self._inverter = Inverter(model.config, model.networks, model.feature_scales)
+        self._inverter = Inverter(model.config, model.networks, model.feature_scales, model.perceptual)
         self._aligner = _aligner(model)
         self._device = next(model.networks.generator.parameters()).device
 
@@ -284,6 +285,9 @@ class Scorer:
             }
             if self.model.head is not None:
                 results["head"] = self.model.head(head_input(x, reconstruction, discrimination))
+            if (perceptual := self.model.perceptual) is not None:
+                size = (x.shape[2], x.shape[3])
+                results["perceptual"] = perceptual_map(perceptual(x), perceptual(reconstruction), size)
         return {name: value.cpu() for name, value in results.items()}
 
     def _stitch(
@@ -296,7 +300,7 @@ class Scorer:
     ) -> Evidence:
         weight = self.config.search.lambda_
         sigma = self.config.score.smoothing_sigma
-        kinds = [name for name in ("residual", "discrimination", "head") if name in tiles]
+        kinds = [name for name in PARTS if name in tiles]
         reconstruction = grid.stitch(tiles["reconstruction"])
         if alignment is not None:
             reconstruction = alignment.from_reference(reconstruction.transpose(1, 2, 0)).transpose(2, 0, 1)
@@ -329,6 +333,7 @@ def score_weights(config: ScoreConfig) -> dict[str, float]:
         "residual": config.residual_weight,
         "discrimination": config.discrimination_weight,
         "head": config.head_weight,
+        "perceptual": config.perceptual_weight,
     }
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from anogan.config import SearchConfig
 from anogan.errors import ShapeError
 from anogan.gan.networks import features
+from anogan.scoring.perceptual import Perceptual, perceptual_score
 from anogan.scoring.residuals import (
     CHARBONNIER_EPS,
     charbonnier_residual,
@@ -44,11 +45,20 @@ class Objective:
         generator: z (N, d, g, g) -> (N, C, t, t) in [-1, 1], in eval mode.
         stages: D's hidden layers, see `feature_stack`.
         feature_scales: (L,) mean |f_l| on good tiles, so that each layer counts alike.
+        perceptual: Pretrained features, or None.
+        perceptual_weight: Of their difference, beside A(x).
     """
 
     generator: nn.Module
     stages: nn.ModuleList
     feature_scales: Tensor
+    perceptual: Perceptual | None = None
+    perceptual_weight: float = 0.0
+
+    def wanted(self, x: Tensor, config: SearchConfig) -> list[Tensor]:
+        """Features of x that the objective compares: D's hidden layers, then the pretrained ones."""
+        found = features(self.stages, x) if config.lambda_ > 0 else []
+        return found if self.perceptual is None else found + self.perceptual(x)
 
 
 @dataclass(frozen=True)
@@ -109,11 +119,15 @@ def search_objective(
         cost = config.mask * mask.flatten(1).mean(dim=1)
         x = masked_image(x, reconstruction, mask)
         with torch.no_grad():
-            wanted = features(objective.stages, x) if config.lambda_ > 0 else []
+            wanted = objective.wanted(x, config)
     value = (1 - config.lambda_) * (pixel_term(x, reconstruction, config) + cost)
     if config.lambda_ > 0:
         got = features(objective.stages, reconstruction)
-        value = value + config.lambda_ * discrimination_score(wanted, got, objective.feature_scales)
+        own = wanted[: len(got)]
+        value = value + config.lambda_ * discrimination_score(own, got, objective.feature_scales)
+    if objective.perceptual is not None:
+        seen = objective.perceptual(reconstruction)
+        value = value + objective.perceptual_weight * perceptual_score(wanted[-len(seen) :], seen)
     penalty = config.prior_weight * z.square().flatten(1).mean(dim=1)
     return value + penalty, penalty, reconstruction
 
@@ -141,7 +155,7 @@ def latent_search(
     restarts, n = starts.shape[:2]
     repeated = x.repeat(restarts, 1, 1, 1)
     with torch.no_grad():
-        wanted = features(objective.stages, repeated) if config.lambda_ > 0 else []
+        wanted = objective.wanted(repeated, config)
     state = _Adam(starts.flatten(0, 1).detach().clone(), config)
     steps = config.steps if steps is None else steps
     with torch.enable_grad():
