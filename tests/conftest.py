@@ -54,3 +54,19 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of some seconds' training on `tests.tiny.part`, so that G follows its image; read only.
+
+    The good parts, seeds 0 to 39, lie in `good/` beside it.
+    """
+    from anogan.recipes import fit
+    from tests.tiny import TRAINED, tiny_config, write_parts
+
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        # Drawing the curves would take as long as the training.
+        patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+        return fit(write_parts(root / "good", range(40)), root / "模型 1", tiny_config(**TRAINED)).path
