@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from anogan import __version__
-from anogan.cli import benchmark, calibrate, compare, doctor, evaluate, export, fit, generate, info, sample, score
+from anogan.cli import (
+    benchmark,
+    calibrate,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    fit,
+    generate,
+    info,
+    sample,
+    score,
+)
 from anogan.cli._guard import TRACEBACK_VARIABLE, GuardedGroup
 
 app = typer.Typer(

@@ -9,7 +9,19 @@ import typer
 from typer.testing import CliRunner
 
 import anogan
-from anogan.cli import benchmark, calibrate, compare, doctor, evaluate, export, fit, generate, info, sample, score
+from anogan.cli import (
+    benchmark,
+    calibrate,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    fit,
+    generate,
+    info,
+    sample,
+    score,
+)
 from anogan.cli._app import app
 from anogan.cli._guard import GuardedGroup
 from anogan.cli._settings import shipped_configs
