@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from anogan.bundle import load_bundle
 from anogan.config import Config, config_from_dict
 from anogan.gan.networks import build_networks
+from anogan.images.decode import write_image
+from anogan.recipes.fitting import fit
 from anogan.recipes.selection import (
     MIN_IMAGES,
     TOLERANCE,
@@ -110,3 +114,26 @@ def test_the_same_images_give_the_same_settings_again(
     selection: ScoreSelection, images: list[NDArray[np.uint8]]
 ) -> None:
     assert pick_score_settings(scorer_with(**WRONG), images) == selection
+
+
+@pytest.mark.parametrize("select", [True, False])
+def test_fit_keeps_the_picked_settings_with_the_model_only_when_asked_to(
+    select: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "good").mkdir()
+    for seed in range(30):
+        write_image(tmp_path / "good" / f"{seed}.png", part(seed))
+    split = {"early_stop": 0.2, "calibrate": 0.3}
+    config = config_from_dict(TINY | {"split": split, "score": WRONG | {"select": select}}, "the test")
+    fit(tmp_path, tmp_path / "model", config)
+    bundle = load_bundle(tmp_path / "model")
+
+    assert ("score_selection" in bundle.metadata) == select
+    if select:
+        assert bundle.metadata["score_selection"]["n_images"] == 6
+        assert bundle.metadata["score_selection"]["chosen"]["score"] == bundle.config.score.model_dump(
+            mode="json"
+        )
+        assert bundle.metadata["score_selection"]["configured"]["score"]["smoothing_sigma"] == 9.0
+    else:
+        assert bundle.config.score == config.score
