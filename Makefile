@@ -21,8 +21,8 @@ demo: $(STAMP) ## Train on the sample boards, score them, write anogan-report/re
 	$(BIN)/anogan fit --data datasets/pcb/good --config configs/demo.yaml --out anogan-model
 	$(BIN)/anogan evaluate --data datasets/pcb --model anogan-model --report anogan-report/
 
-test: $(STAMP) ## Run the test suite (seconds to a few minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+test: $(STAMP) ## Run the test suite (some minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 check: $(STAMP) ## Check format, lint, types and the direction of imports
 	$(BIN)/ruff format --check
