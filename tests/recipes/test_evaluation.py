@@ -1,0 +1,130 @@
+"""What `evaluate` refuses, and that its figures are those of the scores."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from anogan.bundle import load_bundle, save_bundle
+from anogan.errors import CalibrationError, DataError
+from anogan.images.decode import write_image
+from anogan.recipes import calibrate_model, evaluate, load
+from tests.tiny import DEFECT, SIZE, part, write_parts
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """test/good, test/bright square, and the masks of the squares."""
+    root = tmp_path_factory.mktemp("检验 1")
+    write_parts(root / "test" / "good", range(600, 606))
+    write_parts(root / "test" / "bright square", range(700, 705), defect=True)
+    mask = np.zeros(SIZE, np.uint8)
+    mask[DEFECT] = 255
+    (root / "ground_truth" / "bright square").mkdir(parents=True)
+    for seed in range(700, 705):
+        write_image(root / "ground_truth" / "bright square" / f"{seed}_mask.png", mask)
+    return root
+
+
+@pytest.fixture
+def own_model(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "model"))
+
+
+def _with_metadata(model: Path, **changes: object) -> Path:
+    bundle = load_bundle(model)
+    return save_bundle(model, replace(bundle, metadata=dict(bundle.metadata) | changes))
+
+
+def test_figures_are_those_of_the_scores_at_the_calibrated_threshold(data: Path, trained: Path) -> None:
+    run = evaluate(str(data), str(trained))
+    figures = run.to_dict()
+    scores = np.array([inspection.score for inspection in run.inspections])
+    defective = np.array(run.kinds) != "good"
+    rejected = scores > load(trained).threshold
+
+    assert (figures["n_good"], figures["n_defect"]) == (6, 5)
+    assert figures["threshold"] == load(trained).threshold
+    assert figures["false_reject_rate"] == pytest.approx(rejected[~defective].mean())
+    assert figures["false_accept_rate"] == pytest.approx((~rejected[defective]).mean())
+    assert figures["image_auroc"] == pytest.approx(roc_auc_score(defective, scores))
+    assert figures["pixel_auroc"] > 0.9
+    assert set(figures["per_kind"]) == {"bright square"}
+
+
+@pytest.mark.parametrize("calibrated_on", ["the test images", None])
+def test_a_threshold_that_was_not_set_on_good_images_gets_no_figures(
+    calibrated_on: str | None, data: Path, own_model: Path
+) -> None:
+    _with_metadata(own_model, calibrated_on=calibrated_on)
+
+    with pytest.raises(CalibrationError, match="held-out good images") as refused:
+        evaluate(data, own_model)
+    assert str(own_model) in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["train", "early_stop", "calibrate"])
+def test_a_test_image_that_the_model_was_fitted_on_gets_no_figures(
+    name: str, data: Path, trained: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(data, tmp_path / "data"))
+    hashes = load_bundle(trained).metadata["data"][f"{name}_hashes"]
+    from anogan.images.folders import file_digest
+
+    used = next(p for p in (trained.parent / "good").iterdir() if file_digest(p) in hashes)
+    shutil.copy(used, root / "test" / "good" / "seen before.png")
+
+    with pytest.raises(DataError, match="1 of 12 test images") as refused:
+        evaluate(root, trained)
+    assert "seen before.png" in str(refused.value)
+
+
+def test_a_bad_test_image_is_told_and_the_others_count(data: Path, trained: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(data, tmp_path / "data"))
+    (root / "test" / "good" / "text.png").write_text("no picture", encoding="utf-8")
+    run = evaluate(root, trained)
+
+    assert [path.name for path in run.errors] == ["text.png"]
+    assert run.to_dict()["n_good"] == 6
+
+
+def test_a_folder_without_a_test_set_is_refused(trained: Path) -> None:
+    with pytest.raises(DataError, match="no test images"):
+        evaluate(trained.parent / "good", trained)
+
+
+def test_the_report_holds_the_figures_that_are_returned(data: Path, trained: Path, tmp_path: Path) -> None:
+    run = evaluate(data, trained, report=tmp_path / "report")
+    written = json.loads((tmp_path / "report" / "evaluation.json").read_text(encoding="utf-8"))
+
+    assert written["image_auroc"] == run.to_dict()["image_auroc"]
+    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+
+
+# ---- calibrating again
+
+
+def test_other_good_images_set_another_threshold_and_no_other_score(own_model: Path, tmp_path: Path) -> None:
+    fresh = write_parts(tmp_path / "fresh", range(800, 815))
+    before = load(own_model)
+    calibration = calibrate_model(fresh, own_model, false_reject=0.2)
+    after = load(own_model)
+
+    assert after.threshold == calibration.threshold != before.threshold
+    assert calibration.estimate.n_good == 15
+    assert after.score([part(1)])[0].score == before.score([part(1)])[0].score
+    assert sum(score > calibration.threshold for score in calibration.scores) <= 0.2 * 16
+
+
+def test_images_that_trained_the_model_may_not_set_its_threshold(own_model: Path, trained: Path) -> None:
+    before = load_bundle(own_model).calibration
+
+    with pytest.raises(CalibrationError, match="trained this model"):
+        calibrate_model(trained.parent / "good", own_model)
+    assert load_bundle(own_model).calibration == before
