@@ -12,12 +12,16 @@ from anogan.cli._environment import examine_installation, installed_versions, us
 TRAINING = {"torch": "2.15.0", "torchvision": "0.29.2", "albumentations": "2.0.8"}
 
 
+# The default network takes tiles of 128 pixels; these parts are 64.
+SMALL_TILES = ("--set", "tiles.size=32", "--set", "tiles.overlap=8")
+
+
 def _kinds(versions: dict[str, str], load: Any = lambda _: None) -> dict[str, str]:
     return {fault.kind: fault.severity for fault in examine_installation(versions, load)}
 
 
 def test_a_folder_that_can_be_trained_on_exits_0(cli: Any, parts: Path) -> None:
-    outcome = cli("doctor", "--data", parts)
+    outcome = cli("doctor", "--data", parts, *SMALL_TILES)
 
     assert outcome.code == 0, outcome.stdout
     assert "24 good images, 7 test images" in outcome.stdout
@@ -37,7 +41,7 @@ def test_a_faulty_folder_exits_1_and_names_the_file(cli: Any, parts: Path, tmp_p
 
 
 def test_json_holds_both_halves(cli: Any, parts: Path) -> None:
-    found = json.loads(cli("doctor", "--data", parts, "--json").stdout)
+    found = json.loads(cli("doctor", "--data", parts, "--json", *SMALL_TILES).stdout)
 
     assert found["ok"] is True
     assert found["data"]["n_good"] == 24

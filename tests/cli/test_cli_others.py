@@ -148,9 +148,16 @@ def test_sample_refuses_a_size_that_cannot_be_drawn(cli: Any) -> None:
 
 def test_info_shows_promise_counts_settings_and_verified_files(cli: Any, model: Path) -> None:
     outcome = cli("info", "--model", model)
+    n_train = json.loads((model / "manifest.json").read_text("utf-8"))["metadata"]["data"]["n_train"]
 
     assert outcome.code == 0
-    for words in ("Promise: at most", "n_train 16", "latent_dim 4", "every SHA-256 verified", "generator"):
+    for words in (
+        "Promise: at most",
+        f"n_train {n_train}",
+        "latent_dim 4",
+        "every SHA-256 verified",
+        "generator",
+    ):
         assert words in outcome.stdout
 
 
