@@ -1,20 +1,10 @@
-"""Validated settings. Reads nothing that is not handed to it but the YAML file it is asked for.
-
-A config is a tree of frozen pydantic models; `Config.model_validate` refuses unknown keys, and
-`load_config` turns that refusal into one sentence that names the nearest known key.
-"""
+"""The tree of settings: frozen pydantic models that refuse unknown keys."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from anogan.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NetworkSize = Literal[32, 64, 128, 256]
 Norm = Literal["batch", "group", "layer", "none"]
@@ -382,93 +372,3 @@ class Config(_Section):
 
 def _power_of_two(n: int) -> bool:
     return n > 0 and n & (n - 1) == 0
-
-
-Override = Annotated[str, "key.path=value"]
-
-
-def load_config(path: Path | None = None, overrides: Sequence[Override] = ()) -> Config:
-    """A config from a YAML file (the defaults without one) and `key.path=value` overrides.
-
-    Raises:
-        ConfigError: The file is missing or not YAML, a key is unknown, or a value does not fit.
-    """
-    tree = {} if path is None else _read_yaml(path)
-    for override in overrides:
-        _apply(tree, override)
-    return config_from_dict(tree, where="the defaults" if path is None else str(path))
-
-
-def config_from_dict(tree: dict[str, Any], where: str) -> Config:
-    """Validates a plain tree; `where` names its origin in error messages."""
-    _refuse_unknown_keys(tree, Config, where)
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(_sentence(error, where)) from error
-
-
-def config_to_dict(config: Config) -> dict[str, Any]:
-    """Plain JSON types, by the names that the YAML files use (`search.lambda`)."""
-    return config.model_dump(mode="json", by_alias=True)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; give --config an existing YAML file.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path} cannot be read as YAML ({reason}); mend the file.") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds a {type(tree).__name__}; expected `key: value` lines.")
-    return tree
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise ConfigError(f"--set {override}: expected key.path=value, such as search.steps=50.")
-    *parents, leaf = key.strip().split(".")
-    node = tree
-    for name in parents:
-        child = node.setdefault(name, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {override}: {name} is a value, not a section.")
-        node = child
-    try:
-        node[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value.") from error
-
-
-def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted key that a config file may set."""
-    for name, info in model.model_fields.items():
-        key = prefix + (info.alias or name)
-        yield key
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from known_keys(info.annotation, key + ".")
-
-
-def _refuse_unknown_keys(tree: dict[str, Any], model: type[BaseModel], where: str, prefix: str = "") -> None:
-    fields = {info.alias or name: info for name, info in model.model_fields.items()}
-    for key, value in tree.items():
-        dotted = f"{prefix}{key}"
-        if key not in fields:
-            near = difflib.get_close_matches(dotted, list(known_keys()), n=1, cutoff=0.0)
-            raise ConfigError(f"{where}: unknown key {dotted}; did you mean {near[0]}?")
-        section = fields[key].annotation
-        if isinstance(section, type) and issubclass(section, BaseModel) and isinstance(value, dict):
-            _refuse_unknown_keys(value, section, where, dotted + ".")
-
-
-def _sentence(error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the config"
-    message = first["msg"].removeprefix("Value error, ")
-    got = "" if not first["loc"] or isinstance(first["input"], dict) else f", got {first['input']!r}"
-    return f"{where}: {key}: {message[0].lower()}{message[1:]}{got}."
