@@ -17,6 +17,21 @@ from anogan.recipes.score import gather_evidence
 from anogan.report.plots import image_grid, training_curves
 from anogan.scoring import Scorer
 
+PANELS = {
+    "loss of the GAN": {"d_loss": "discriminator", "g_loss": "generator"},
+    "discriminator's accuracy": {
+        "d_accuracy_train": "training tiles",
+        "d_accuracy_held_out": "held-out tiles",
+        "d_accuracy_generated": "generated tiles",
+    },
+    "reconstruction error": {"reconstruction": "training tiles", "held_out_reconstruction": "held-out tiles"},
+    "loss of the encoder": {"encoder_loss": "encoder"},
+    "diversity of G(z), data = 1": {"diversity": "generated tiles"},
+    "kernel distance (KID)": {"kid": "generated to real", "kid_floor": "real to real"},
+    "gradient norm": {"g_gradient": "generator", "d_gradient": "discriminator"},
+    "loss of the head": {"head_loss": "training tiles", "head_held_out_loss": "held-out tiles"},
+    "head's pixel AUROC, drawn defects": {"head_held_out_pixel_auroc": "held-out tiles"},
+}
 GRID_TILES, GRID_IMAGES = 32, 4
 
 
@@ -24,15 +39,21 @@ def fit_pictures(
     scorer: Scorer, held_out: Sequence[Path], histories: Mapping[str, History]
 ) -> dict[str, bytes]:
     """File name -> PNG of everything a person should look at after training."""
-    curves = {
-        f"{stage}: {name}": points
-        for stage, history in histories.items()
-        for name, points in history.points.items()
-    }
     return {
-        "training_curves.png": training_curves(curves),
+        "training_curves.png": training_curves(_curves(histories)),
         "samples.png": image_grid(_generated(scorer), columns=8),
         "reconstructions.png": _reconstructions(scorer, held_out[:GRID_IMAGES]),
+    }
+
+
+def _curves(histories: Mapping[str, History]) -> dict[str, Sequence[tuple[int, float]]]:
+    """`panel/line` -> points of what a person looks at; history.csv and TensorBoard hold the rest."""
+    found = {name: points for history in histories.values() for name, points in history.points.items()}
+    return {
+        f"{panel}/{label}": found[name]
+        for panel, lines in PANELS.items()
+        for name, label in lines.items()
+        if name in found
     }
 
 
