@@ -18,6 +18,7 @@ _HOME = {
     "Inspection": "anogan.inspection",
     "Verdict": "anogan.inspection",
     "Scorer": "anogan.scoring",
+    "AnoganDetector": "anogan.recipes.estimator",
     "fit": "anogan.recipes",
     "evaluate": "anogan.recipes",
     "load": "anogan.recipes",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from anogan.recipes import evaluate as evaluate
     from anogan.recipes import fit as fit
     from anogan.recipes import load as load
+    from anogan.recipes.estimator import AnoganDetector as AnoganDetector
     from anogan.scoring import Scorer as Scorer
 
 

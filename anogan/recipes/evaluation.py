@@ -87,7 +87,7 @@ def evaluate(
     _refuse_fitted_images(bundle, samples)
     run = evaluate_scorer(scorer, samples, on_image)
     if report is not None:
-        _write_report(report, data, scorer, bundle.metadata, samples, run)
+        _write_report(report, data, scorer, bundle, samples, run)
     return run
 
 
@@ -161,10 +161,12 @@ def _write_report(
     folder: Path,
     data: Path,
     scorer: Scorer,
-    metadata: Mapping[str, Any],
+    bundle: Bundle,
     samples: tuple[Sample, ...],
     run: EvaluationRun,
 ) -> None:
+    metadata = bundle.metadata
+    curves = bundle.attachments.get("training_curves.png")
     mask_paths = {sample.path: sample.mask_path for sample in samples}
     images = scorer.config.images
 
@@ -186,7 +188,7 @@ def _write_report(
         evaluation=run.evaluation.to_dict(),
         calibration=calibration_summary(scorer),
         errors=dict(run.errors),
-        figures=_figures(scorer, run),
+        figures=_figures(scorer, run) | ({} if curves is None else {"Training curves": curves}),
         config=scorer.config.model_dump(mode="json", by_alias=True),
         masks=mask,
     )

@@ -36,6 +36,7 @@ from anogan.images.folders import (
     split_good,
 )
 from anogan.images.registration import Aligner, Pixels, align_all, make_reference
+from anogan.inspection import Inspection
 from anogan.recipes.calibrate import HELD_OUT, calibrate_scorer
 from anogan.recipes.pictures import fit_pictures
 from anogan.recipes.selection import pick_score_settings, with_score_settings
@@ -70,6 +71,10 @@ class FitResult:
         """The threshold and what may be promised with it."""
         assert self.scorer.calibration is not None
         return self.scorer.calibration
+
+    def score(self, images: Path | str | Sequence[Pixels] | Pixels) -> Inspection | list[Inspection]:
+        """What the model says of images, see `Scorer.score`."""
+        return self.scorer.score(images)
 
 
 @dataclass(frozen=True)
