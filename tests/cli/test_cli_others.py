@@ -58,7 +58,9 @@ def test_evaluate_prints_figures_with_intervals_and_each_kind(cli: Any, model: P
 def test_evaluate_writes_a_report(cli: Any, model: Path, parts: Path) -> None:
     cli("evaluate", "--data", parts, "--model", model, "--report", "figures")
 
-    assert "hot spot" in Path("figures", "report.html").read_text(encoding="utf-8")
+    page = Path("figures", "report.html").read_text(encoding="utf-8")
+    assert "hot spot" in page
+    assert "Training curves" in page
     assert json.loads(Path("figures", "evaluation.json").read_text(encoding="utf-8"))["n_defect"] == 3
 
 
