@@ -121,7 +121,8 @@ def test_ctrl_c_saves_and_the_command_it_prints_goes_on(
     parts: Path, cli: Any, repository: Path, tiny_options: list[str]
 ) -> None:
     environment = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
-    words = ["fit", "--data", str(parts / "good"), "--out", "m", *tiny_options, "--set", "gan.steps=30"]
+    # Enough steps that a busy machine still meets the run in the middle.
+    words = ["fit", "--data", str(parts / "good"), "--out", "m", *tiny_options, "--set", "gan.steps=400"]
     going = subprocess.Popen(
         [sys.executable, "-m", "anogan", *words], env=environment, stderr=subprocess.PIPE, text=True
     )
