@@ -124,7 +124,12 @@ def test_ctrl_c_saves_and_the_command_it_prints_goes_on(
     # Enough steps that a busy machine still meets the run in the middle.
     words = ["fit", "--data", str(parts / "good"), "--out", "m", *tiny_options, "--set", "gan.steps=400"]
     going = subprocess.Popen(
-        [sys.executable, "-m", "anogan", *words], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "anogan", *words],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     checkpoint = Path("m.checkpoints") / "gan.safetensors"
     while not checkpoint.exists() and going.poll() is None:
