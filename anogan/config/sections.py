@@ -90,7 +90,7 @@ class NetworkConfig(_Section):
     upsampling: Literal["transpose", "resize"] = Field(
         "transpose", description="`resize` enlarges, then convolves: no checkerboard (Odena 2016)."
     )
-    generator_norm: Norm = Field("batch", description="`layer` and `group` cannot be exported.")
+    generator_norm: Norm = Field("batch", description="`layer` and `group` depend on no other image.")
     discriminator_norm: Norm = Field("batch", description="wgan-gp needs another one than `batch`.")
     attention_at: int = Field(
         0,

@@ -2,16 +2,20 @@
 
 ONNX Runtime has no autograd. In eval mode every layer's product is short: a convolution's is the
 transposed convolution with the same weight and the reverse, an activation's is a mask (LeakyReLU) or
-1 - tanh^2. `torch.func.vjp` is the oracle in the tests.
+1 - tanh^2, a norm's is the gradient without its mean and its share along the output. `torch.func.vjp` is the
+oracle in the tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from anogan.errors import ExportError
 from anogan.export.graph import FLOAT, FLOAT16, Graph
-from anogan.export.layers import Convolution, Layer, Leaky, Tanh, Upsample
+from anogan.export.layers import Convolution, GroupNorm, Layer, Leaky, Tanh, Upsample
 
 
 def forward(g: Graph, layers: Sequence[Layer], x: str) -> list[str]:
@@ -34,8 +38,8 @@ def backward(g: Graph, layers: Sequence[Layer], values: Sequence[str], gradient:
     Returns:
         The name of the gradient, (N, C, H, W) of the input.
     """
-    for layer, output in zip(reversed(layers), reversed(values), strict=False):
-        gradient = _backward(g, layer, output, gradient)
+    for layer, x, output in reversed(list(zip(layers, values[:-1], values[1:], strict=True))):
+        gradient = _backward(g, layer, x, output, gradient)
     return gradient
 
 
@@ -50,9 +54,13 @@ def _forward(g: Graph, layer: Layer, x: str) -> str:
             return g.op("Tanh", x)
         case Upsample():
             return enlarge(g, x, layer.factor)
+        case GroupNorm():
+            standard, _ = _standardised(g, layer, x)
+            scaled = g.op("Mul", _as_shaped(g, standard, x), _per_channel(g, layer.gain))
+            return g.op("Add", scaled, _per_channel(g, layer.shift))
 
 
-def _backward(g: Graph, layer: Layer, output: str, gradient: str) -> str:
+def _backward(g: Graph, layer: Layer, x: str, output: str, gradient: str) -> str:
     match layer:
         case Convolution():
             kind = "Conv" if layer.transposed else "ConvTranspose"
@@ -68,6 +76,46 @@ def _backward(g: Graph, layer: Layer, output: str, gradient: str) -> str:
             side = layer.factor
             mean = g.op("AveragePool", gradient, kernel_shape=[side, side], strides=[side, side])
             return g.op("Mul", mean, g.f32(side * side))
+        case GroupNorm():
+            return _group_norm_product(g, layer, x, gradient)
+
+
+def _standardised(g: Graph, layer: GroupNorm, x: str) -> tuple[str, ...]:
+    """(N, groups, -1) at mean 0 and variance 1, and the deviation (N, groups, 1) that it was divided by."""
+
+    def write(g: Graph) -> tuple[str, ...]:
+        rows = _in_groups(g, layer, x)
+        centred = g.op("Sub", rows, _row_mean(g, rows))
+        variance = _row_mean(g, g.op("Mul", centred, centred))
+        deviation = g.op("Sqrt", g.op("Add", variance, g.f32(layer.eps)))
+        return g.op("Div", centred, deviation), deviation
+
+    return g.once((layer, x), write)
+
+
+def _group_norm_product(g: Graph, layer: GroupNorm, x: str, gradient: str) -> str:
+    """(w - mean(w) - s mean(w s)) / deviation, where w = gain * gradient and s is what was scaled by gain."""
+    standard, deviation = _standardised(g, layer, x)
+    w = _in_groups(g, layer, g.op("Mul", gradient, _per_channel(g, layer.gain)))
+    along = g.op("Mul", standard, _row_mean(g, g.op("Mul", w, standard)))
+    across = g.op("Sub", g.op("Sub", w, _row_mean(g, w)), along)
+    return _as_shaped(g, g.op("Div", across, deviation), x)
+
+
+def _in_groups(g: Graph, layer: GroupNorm, x: str) -> str:
+    return g.op("Reshape", x, g.i64([0, layer.groups, -1]))
+
+
+def _row_mean(g: Graph, rows: str) -> str:
+    return g.op("ReduceMean", rows, g.i64([2]), keepdims=1)
+
+
+def _as_shaped(g: Graph, rows: str, x: str) -> str:
+    return g.op("Reshape", rows, g.op("Shape", x))
+
+
+def _per_channel(g: Graph, values: NDArray[np.float32]) -> str:
+    return g.f32(values.reshape(-1, 1, 1))
 
 
 def _convolve(g: Graph, kind: str, layer: Convolution, x: str, *bias: str) -> str:

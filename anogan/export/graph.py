@@ -6,7 +6,7 @@ every body, use one copy of each weight.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ class Graph:
         self._root: Graph = self if parent is None else parent._root
         self.precision: Precision = precision if parent is None else parent.precision
         self._nodes: list[onnx.NodeProto] = []
+        self._written: dict[tuple[Hashable, ...], tuple[str, ...]] = {}
         if parent is None:
             self._widened: dict[str, str] = {}
             self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
@@ -49,6 +50,12 @@ class Graph:
         outputs = [self.fresh(kind) for _ in range(n_outputs)]
         self._nodes.append(helper.make_node(kind, list(inputs), outputs, **attributes))
         return outputs
+
+    def once(self, key: tuple[Hashable, ...], write: Callable[[Graph], tuple[str, ...]]) -> tuple[str, ...]:
+        """What `write` gives, or gave for the same key before: a backward pass reuses what forward wrote."""
+        if key not in self._written:
+            self._written[key] = write(self)
+        return self._written[key]
 
     def rename(self, value: str, name: str) -> str:
         """Gives a value the name under which the file shows it."""

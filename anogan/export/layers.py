@@ -59,7 +59,26 @@ class Upsample:
     factor: int
 
 
-Layer = Convolution | Leaky | Tanh | Upsample
+@dataclass(frozen=True, eq=False)
+class GroupNorm:
+    """A sample's groups of channels at mean 0 and variance 1, then scaled (Wu 2018, arXiv:1803.08494).
+
+    Layer norm over channels and positions is the same with one group.
+
+    Attributes:
+        groups: Equal parts of the channels.
+        gain: (C,).
+        shift: (C,).
+        eps: Added to the variance.
+    """
+
+    groups: int
+    gain: Array
+    shift: Array
+    eps: float
+
+
+Layer = Convolution | Leaky | Tanh | Upsample | GroupNorm
 
 
 def fold(network: Iterable[nn.Module], name: str) -> tuple[Layer, ...]:
@@ -100,9 +119,12 @@ def _layer(module: nn.Module, name: str) -> Layer:
             return Tanh()
         case nn.Upsample(scale_factor=float(factor)) if module.mode == "nearest" and factor.is_integer():
             return Upsample(int(factor))
+        case nn.GroupNorm():
+            return _group_norm(module)
     raise ExportError(
         f"The {name} has a {type(module).__name__} layer, for which the export knows no gradient; it knows "
-        "convolutions, batch norm, ReLU, LeakyReLU, Tanh and nearest upsampling: score it with PyTorch."
+        "convolutions, batch, group and layer norm, ReLU, LeakyReLU, Tanh and nearest upsampling: score it "
+        "with PyTorch."
     )
 
 
@@ -146,6 +168,16 @@ def _with_batch_norm(layer: Convolution, norm: nn.BatchNorm2d) -> Convolution:
         padding=layer.padding,
         dilation=layer.dilation,
         transposed=layer.transposed,
+    )
+
+
+def _group_norm(module: nn.GroupNorm) -> GroupNorm:
+    ones = torch.ones(module.num_channels)
+    return GroupNorm(
+        groups=module.num_groups,
+        gain=_array(ones if module.weight is None else module.weight),
+        shift=_array(ones * 0 if module.bias is None else module.bias),
+        eps=module.eps,
     )
 
 

@@ -50,6 +50,9 @@ def live(network: nn.Module) -> nn.Module:
             nn.init.normal_(layer.bias, 0.0, 0.2)
             nn.init.normal_(layer.running_mean, 0.0, 0.2)
             nn.init.uniform_(layer.running_var, 0.5, 1.5)
+        elif isinstance(layer, nn.GroupNorm):
+            nn.init.uniform_(layer.weight, 0.6, 1.4)
+            nn.init.normal_(layer.bias, 0.0, 0.2)
     return network.eval().requires_grad_(False)
 
 

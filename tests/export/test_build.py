@@ -36,6 +36,11 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, i
     "no smoothing": ({"score": {"smoothing_sigma": 0.0}}, (40, 56), [(40, 56)]),
     "blur wider than the map": ({"score": {"smoothing_sigma": 14.0}}, (32, 40), [(32, 40)]),
     "residual alone": ({"score": {"discrimination_weight": 0.0, "head_weight": 0.0}}, (40, 56), [(40, 56)]),
+    "norms per sample": (
+        {"network": {"generator_norm": "group", "discriminator_norm": "layer"}},
+        (40, 56),
+        [(40, 56)],
+    ),
     "lambda 0": ({"search": {"lambda": 0.0}}, (40, 56), [(40, 56)]),
 }
 
@@ -186,11 +191,11 @@ def test_file_names_no_path_and_no_source_line() -> None:
 
 
 def test_a_model_that_cannot_be_exported_says_which_setting() -> None:
-    model = build_model(small_config(network={"generator_norm": "group"}), (40, 56))
-    scorer = build_torch_scorer(model)
-    assert scorer.calibration is not None
-    with pytest.raises(ExportError, match=r"generator.*GroupNorm"):
-        build_scorer(model, scorer.calibration)
+    model = build_model(small_config(images={"registration": "translation"}), (40, 56))
+    calibration = build_torch_scorer(build_model(small_config(), (40, 56))).calibration
+    assert calibration is not None
+    with pytest.raises(ExportError, match=r"images\.registration is translation"):
+        build_scorer(model, calibration)
 
 
 def test_missing_statistics_are_told() -> None:

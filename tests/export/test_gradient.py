@@ -28,12 +28,13 @@ LAYERS = {
     "leaky relu": (nn.LeakyReLU(0.2), (3, 8, 8)),
     "tanh": (nn.Tanh(), (3, 8, 8)),
     "nearest upsampling": (nn.Upsample(scale_factor=2, mode="nearest"), (3, 8, 8)),
+    "group norm": (live(nn.GroupNorm(2, 6)), (6, 8, 8)),
+    "layer norm": (live(nn.GroupNorm(1, 3)), (3, 8, 8)),
+    "group norm without gain": (nn.GroupNorm(3, 6, affine=False), (6, 4, 4)),
 }
 
 
-def product(
-    run_graph: Callable[..., Any], network: nn.Sequential, x: Tensor, weight: Tensor
-) -> dict[str, Any]:
+def product(run_graph: Callable[..., Any], network: nn.Module, x: Tensor, weight: Tensor) -> dict[str, Any]:
     """Output and gradient of sum(output * weight) by the ONNX graph."""
     layers = fold(network, "network")
     g = Graph()
@@ -45,7 +46,7 @@ def product(
     return run(x=x.numpy(), weight=weight.numpy())
 
 
-def assert_same_product(run_graph: Callable[..., Any], network: nn.Sequential, x: Tensor) -> None:
+def assert_same_product(run_graph: Callable[..., Any], network: nn.Module, x: Tensor) -> None:
     network.eval().requires_grad_(False)
     y, vjp = torch.func.vjp(network, x)
     weight = torch.randn_like(y)
@@ -88,6 +89,24 @@ def test_product_of_a_whole_discriminator_is_that_of_autograd(run_graph: Callabl
     assert_same_product(run_graph, discriminator, torch.randn(3, 3, 32, 32))
 
 
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_product_of_networks_with_norms_per_sample_is_that_of_autograd(
+    norm: str, run_graph: Callable[..., Any]
+) -> None:
+    generator = live(build_generator(32, 3, 6, 1, 4, norm=norm))
+    assert_same_product(run_graph, generator, torch.randn(3, 6, 1, 1))
+    discriminator = live(build_discriminator(32, 3, 4, norm=norm))
+    assert_same_product(run_graph, discriminator, torch.randn(3, 3, 32, 32))
+
+
+def test_norm_of_a_blank_image_stays_finite(run_graph: Callable[..., Any]) -> None:
+    norm = live(nn.GroupNorm(2, 6))
+    got = product(run_graph, nn.Sequential(norm), torch.full((2, 6, 8, 8), 0.5), torch.ones(2, 6, 8, 8))
+    wanted = norm.bias.detach().view(1, 6, 1, 1).expand(2, 6, 8, 8)
+    np.testing.assert_allclose(got["y"], wanted, atol=1e-4)  # Rounding, magnified by 1 / sqrt(eps).
+    assert np.isfinite(got["gradient"]).all()
+
+
 def test_product_at_zero_takes_the_side_that_autograd_takes(run_graph: Callable[..., Any]) -> None:
     network = nn.Sequential(nn.LeakyReLU(0.2), nn.ReLU())
     assert_same_product(run_graph, network, torch.zeros(2, 3, 8, 8))
@@ -110,7 +129,7 @@ def test_encoder_folds_to_convolutions_and_activations() -> None:
 @pytest.mark.parametrize(
     ("network", "names"),
     [
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)), "GroupNorm"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4)), "InstanceNorm2d"),
         (nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), "groups"),
         (nn.Sequential(nn.Conv2d(4, 4, (3, 1))), "uneven sides"),
         (nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)), "follows no convolution"),
