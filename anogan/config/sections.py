@@ -95,8 +95,7 @@ class NetworkConfig(_Section):
     attention_at: int = Field(
         0,
         ge=0,
-        description="Side of the feature map that gets self-attention (SAGAN), such as 16; 0 is "
-        "off. Cannot be exported.",
+        description="Side of the feature map that gets self-attention (SAGAN), such as 16; 0 is off.",
     )
 
 

@@ -21,6 +21,7 @@ from anogan.scoring.inverter import Inverter
 from anogan.scoring.model import Model
 from anogan.scoring.scorer import CHUNK_PIXELS
 
+_PAIRS_PER_PIXEL = 64
 _DTYPES = {8: UINT8, 16: UINT16}
 
 
@@ -126,7 +127,7 @@ def _write(
     x, height, width = _network_pixels(g, model)
     rows, columns = (tiling(g, side, tile, overlap) for side in (height, width))
     tiles = cut(g, x, rows, columns, channels, tile)
-    chunks = _search_in_chunks(g, networks, config, tiles, max(1, chunk_pixels // tile**2))
+    chunks = _search_in_chunks(g, networks, config, tiles, max(1, chunk_pixels // pixels_per_tile(config)))
     names = _parts(networks, config)
     pictures = stitch(g, chunks.pictures, rows, columns, len(names) + channels, tile)
     evidence, reconstruction = g.ops("Split", 2, pictures, g.i64([len(names), channels]), axis=1)
@@ -136,6 +137,15 @@ def _write(
     g.rename(verdict(g, score, "threshold", "review_threshold"), "verdict")
     _write_tile_scores(g, chunks, rows, columns)
     _write_pictures(g, model, anomaly_map, reconstruction)
+
+
+def pixels_per_tile(config: Config) -> int:
+    """What a tile counts towards a chunk.
+
+    A network holds a few hundred values per pixel of its tiles, attention a few for each pair of places.
+    """
+    tile = config.tiles.size
+    return tile**2 + min(config.network.attention_at, tile) ** 4 // _PAIRS_PER_PIXEL
 
 
 def _parts(networks: FoldedNetworks, config: Config) -> list[str]:

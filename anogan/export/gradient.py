@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anogan.errors import ExportError
 from anogan.export.graph import FLOAT, FLOAT16, Graph
-from anogan.export.layers import Convolution, GroupNorm, Layer, Leaky, Tanh, Upsample
+from anogan.export.layers import Attention, Convolution, GroupNorm, Layer, Leaky, Tanh, Upsample
 
 
 def forward(g: Graph, layers: Sequence[Layer], x: str) -> list[str]:
@@ -58,6 +58,10 @@ def _forward(g: Graph, layer: Layer, x: str) -> str:
             standard, _ = _standardised(g, layer, x)
             scaled = g.op("Mul", _as_shaped(g, standard, x), _per_channel(g, layer.gain))
             return g.op("Add", scaled, _per_channel(g, layer.shift))
+        case Attention():
+            _, _, value, weights = _attended(g, layer, x)
+            mixed = g.op("MatMul", value, _turned(g, weights))
+            return g.op("Add", x, g.op("Mul", _as_shaped(g, mixed, x), g.f32(layer.gamma)))
 
 
 def _backward(g: Graph, layer: Layer, x: str, output: str, gradient: str) -> str:
@@ -78,6 +82,8 @@ def _backward(g: Graph, layer: Layer, x: str, output: str, gradient: str) -> str
             return g.op("Mul", mean, g.f32(side * side))
         case GroupNorm():
             return _group_norm_product(g, layer, x, gradient)
+        case Attention():
+            return _attention_product(g, layer, x, gradient)
 
 
 def _standardised(g: Graph, layer: GroupNorm, x: str) -> tuple[str, ...]:
@@ -108,6 +114,48 @@ def _in_groups(g: Graph, layer: GroupNorm, x: str) -> str:
 
 def _row_mean(g: Graph, rows: str) -> str:
     return g.op("ReduceMean", rows, g.i64([2]), keepdims=1)
+
+
+def _attended(g: Graph, layer: Attention, x: str) -> tuple[str, ...]:
+    """Query, key (N, inner, S), value (N, C, S) and the weights (N, S, S): a row says where a place looks."""
+
+    def write(g: Graph) -> tuple[str, ...]:
+        query, key, value = (_in_one_row(g, _forward(g, c, x)) for c in (layer.query, layer.key, layer.value))
+        weights = g.op("Softmax", g.op("MatMul", _turned(g, query), key), axis=2)
+        return query, key, value, weights
+
+    return g.once((layer, x), write)
+
+
+def _attention_product(g: Graph, layer: Attention, x: str, gradient: str) -> str:
+    """Of x + gamma value softmax(query^T key)^T; that of a row s of a softmax is s (w - sum(w s))."""
+    query, key, value, weights = _attended(g, layer, x)
+    mixed = _in_one_row(g, g.op("Mul", gradient, g.f32(layer.gamma)))
+    w = g.op("MatMul", _turned(g, mixed), value)
+    share = g.op("ReduceSum", g.op("Mul", w, weights), g.i64([2]), keepdims=1)
+    logits = g.op("Mul", weights, g.op("Sub", w, share))
+    parts = [
+        (layer.query, g.op("MatMul", key, _turned(g, logits))),
+        (layer.key, g.op("MatMul", query, logits)),
+        (layer.value, g.op("MatMul", mixed, weights)),
+    ]
+    # 1 x 1 convolutions: every part has x's positions, and its own channels.
+    ways = [_convolve(g, "ConvTranspose", c, _at_places(g, part, c, x)) for c, part in parts]
+    return g.op("Sum", gradient, *ways)
+
+
+def _at_places(g: Graph, rows: str, layer: Convolution, x: str) -> str:
+    channels, sides = g.i64([0, layer.weight.shape[0]]), g.op("Shape", x, start=2)
+    return g.op("Reshape", rows, g.op("Concat", channels, sides, axis=0))
+
+
+def _in_one_row(g: Graph, x: str) -> str:
+    """(N, C, H, W) -> (N, C, H W)."""
+    return g.op("Reshape", x, g.i64([0, 0, -1]))
+
+
+def _turned(g: Graph, rows: str) -> str:
+    return g.op("Transpose", rows, perm=[0, 2, 1])
 
 
 def _as_shaped(g: Graph, rows: str, x: str) -> str:

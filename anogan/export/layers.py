@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anogan.errors import ExportError
+from anogan.gan.blocks import SelfAttention
 
 Array = NDArray[np.float32]
 
@@ -78,7 +79,24 @@ class GroupNorm:
     eps: float
 
 
-Layer = Convolution | Leaky | Tanh | Upsample | GroupNorm
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """x + gamma * attention(x) over all positions (Zhang 2019, arXiv:1805.08318, eq. 3).
+
+    Attributes:
+        query: 1 x 1, C -> inner channels.
+        key: 1 x 1, C -> inner channels.
+        value: 1 x 1, C -> C.
+        gamma: Share of what is attended to.
+    """
+
+    query: Convolution
+    key: Convolution
+    value: Convolution
+    gamma: float
+
+
+Layer = Convolution | Leaky | Tanh | Upsample | GroupNorm | Attention
 
 
 def fold(network: Iterable[nn.Module], name: str) -> tuple[Layer, ...]:
@@ -121,10 +139,13 @@ def _layer(module: nn.Module, name: str) -> Layer:
             return Upsample(int(factor))
         case nn.GroupNorm():
             return _group_norm(module)
+        case SelfAttention():
+            query, key, value = (_convolution(c, name) for c in (module.query, module.key, module.value))
+            return Attention(query, key, value, float(module.gamma.detach()))
     raise ExportError(
         f"The {name} has a {type(module).__name__} layer, for which the export knows no gradient; it knows "
-        "convolutions, batch, group and layer norm, ReLU, LeakyReLU, Tanh and nearest upsampling: score it "
-        "with PyTorch."
+        "convolutions, batch, group and layer norm, self-attention, ReLU, LeakyReLU, Tanh and nearest "
+        "upsampling: score it with PyTorch."
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anogan.export.layers import Convolution, Layer, Upsample
+from anogan.export.layers import Attention, Convolution, Layer, Upsample
 
 
 def multiply_adds(layers: Sequence[Layer], side: int) -> int:
-    """Multiply-adds of all convolutions for one square input.
+    """Multiply-adds of all convolutions and attentions for one square input.
 
     Args:
         layers: The network.
@@ -18,6 +18,10 @@ def multiply_adds(layers: Sequence[Layer], side: int) -> int:
     for layer in layers:
         if isinstance(layer, Upsample):
             side *= layer.factor
+        elif isinstance(layer, Attention):
+            inner, channels = layer.query.weight.shape[:2]
+            maps = (2 * inner + channels) * channels * side**2
+            total += maps + (inner + channels) * side**4
         elif isinstance(layer, Convolution):
             kernel = layer.dilation * (layer.weight.shape[2] - 1) + 1
             before = side

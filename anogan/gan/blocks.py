@@ -1,7 +1,7 @@
 """Layers that networks may hold beside convolutions, batch norms and pointwise activations.
 
 None of them is part of the default networks. The first group is used in training only and never reaches a
-saved model (see `networks.for_scoring`); the exporter refuses the second group.
+saved model (see `networks.for_scoring`); the second group stays, and exports.
 """
 
 from __future__ import annotations

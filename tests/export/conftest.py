@@ -15,6 +15,7 @@ from torch import nn
 
 from anogan.calibration import MapStatistics, calibrate
 from anogan.config import Config, config_from_dict
+from anogan.gan.blocks import SelfAttention
 from anogan.gan.networks import build_networks, feature_stack
 from anogan.scoring import Model, Scorer
 from anogan.scoring.maps import build_head
@@ -50,6 +51,8 @@ def live(network: nn.Module) -> nn.Module:
             nn.init.normal_(layer.bias, 0.0, 0.2)
             nn.init.normal_(layer.running_mean, 0.0, 0.2)
             nn.init.uniform_(layer.running_var, 0.5, 1.5)
+        elif isinstance(layer, SelfAttention):
+            nn.init.constant_(layer.gamma, 0.7)  # 0 before training, when attention does nothing.
         elif isinstance(layer, nn.GroupNorm):
             nn.init.uniform_(layer.weight, 0.6, 1.4)
             nn.init.normal_(layer.bias, 0.0, 0.2)

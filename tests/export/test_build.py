@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anogan.config import Config
 from anogan.errors import CalibrationError, ExportError
-from anogan.export.build import build_scorer
+from anogan.export.build import build_scorer, pixels_per_tile
 from anogan.inspection import Verdict
 from anogan.scoring import Scorer
 from tests.export.conftest import build_model, build_torch_scorer, random_images, session_run, small_config
@@ -41,6 +41,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, i
         (40, 56),
         [(40, 56)],
     ),
+    "self-attention": ({"network": {"attention_at": 16}}, (40, 56), [(40, 56)]),
     "lambda 0": ({"search": {"lambda": 0.0}}, (40, 56), [(40, 56)]),
 }
 
@@ -114,6 +115,11 @@ def test_score_is_the_same_to_the_bit_in_every_batch_order_and_chunking() -> Non
         np.testing.assert_array_equal(chunked(image=images)[name], value)
         for index in range(3):
             np.testing.assert_array_equal(whole(image=images[index : index + 1])[name][0], value[index])
+
+
+def test_fewer_tiles_are_searched_at_once_with_attention_over_many_places() -> None:
+    counts = [pixels_per_tile(small_config(network={"attention_at": side})) for side in (0, 8, 16)]
+    assert counts == [32**2, 32**2 + 8**4 // 64, 2 * 32**2]
 
 
 def test_asking_twice_gives_the_same_answer_to_the_bit() -> None:

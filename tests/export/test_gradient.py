@@ -14,6 +14,7 @@ from anogan.errors import ExportError
 from anogan.export.gradient import backward, forward
 from anogan.export.graph import FLOAT, Graph
 from anogan.export.layers import Convolution, fold
+from anogan.gan.blocks import SelfAttention
 from anogan.gan.networks import build_discriminator, build_encoder, build_generator
 from tests.export.conftest import live
 
@@ -28,6 +29,7 @@ LAYERS = {
     "leaky relu": (nn.LeakyReLU(0.2), (3, 8, 8)),
     "tanh": (nn.Tanh(), (3, 8, 8)),
     "nearest upsampling": (nn.Upsample(scale_factor=2, mode="nearest"), (3, 8, 8)),
+    "self-attention": (live(SelfAttention(8)), (8, 4, 4)),
     "group norm": (live(nn.GroupNorm(2, 6)), (6, 8, 8)),
     "layer norm": (live(nn.GroupNorm(1, 3)), (3, 8, 8)),
     "group norm without gain": (nn.GroupNorm(3, 6, affine=False), (6, 4, 4)),
@@ -97,6 +99,20 @@ def test_product_of_networks_with_norms_per_sample_is_that_of_autograd(
     assert_same_product(run_graph, generator, torch.randn(3, 6, 1, 1))
     discriminator = live(build_discriminator(32, 3, 4, norm=norm))
     assert_same_product(run_graph, discriminator, torch.randn(3, 3, 32, 32))
+
+
+def test_product_of_networks_with_self_attention_is_that_of_autograd(run_graph: Callable[..., Any]) -> None:
+    generator = live(build_generator(32, 3, 6, 1, 4, attention_at=8))
+    assert_same_product(run_graph, generator, torch.randn(3, 6, 1, 1))
+    discriminator = live(build_discriminator(32, 3, 4, attention_at=8))
+    assert_same_product(run_graph, discriminator, torch.randn(3, 3, 32, 32))
+
+
+def test_self_attention_before_training_changes_nothing(run_graph: Callable[..., Any]) -> None:
+    x = torch.randn(2, 8, 4, 4)
+    got = product(run_graph, nn.Sequential(SelfAttention(8).requires_grad_(False)), x, torch.ones_like(x))
+    np.testing.assert_array_equal(got["y"], x.numpy())
+    np.testing.assert_array_equal(got["gradient"], np.ones_like(x))
 
 
 def test_norm_of_a_blank_image_stays_finite(run_graph: Callable[..., Any]) -> None:

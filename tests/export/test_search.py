@@ -43,6 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no batch norm": {"network": {"generator_norm": "none", "discriminator_norm": "none"}},
     "group norm": {"network": {"generator_norm": "group", "discriminator_norm": "group"}},
     "layer norm": {"network": {"generator_norm": "layer", "discriminator_norm": "layer"}},
+    "self-attention": {"network": {"attention_at": 8}},
     "early stop": {"search": {"tolerance": 0.02, "patience": 2}},
 }
 RANKS = {"z": 4, "m": 4, "v": 4, "best_z": 4, "decay1": 0, "decay2": 0}

@@ -7,6 +7,7 @@ from torch import nn
 
 from anogan.export.layers import fold
 from anogan.export.work import multiply_adds
+from anogan.gan.blocks import SelfAttention
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,7 @@ from anogan.export.work import multiply_adds
         ([nn.Conv2d(3, 5, 4, stride=2, padding=1)], 8, 3 * 5 * 16 * 4 * 4),
         ([nn.ConvTranspose2d(3, 5, 4, stride=2, padding=1)], 8, 3 * 5 * 16 * 8 * 8),
         ([nn.ConvTranspose2d(6, 5, 4)], 1, 6 * 5 * 16),
+        ([SelfAttention(16)], 4, (2 + 2 + 16) * 16 * 16 + (2 + 16) * 16 * 16),
         ([nn.Upsample(scale_factor=2.0), nn.Conv2d(3, 5, 3, padding=1)], 8, 3 * 5 * 9 * 16 * 16),
         ([nn.Conv2d(3, 4, 3, padding=2, dilation=2), nn.ReLU(), nn.Conv2d(4, 1, 8)], 8, 108 * 64 + 256),
     ],
