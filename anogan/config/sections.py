@@ -215,7 +215,7 @@ class SearchConfig(_Section):
         0,
         ge=0,
         description="Codes screened per tile for the starts, for models without encoder; 0 takes the first "
-        "`restarts` codes. Cannot be exported.",
+        "`restarts` codes.",
     )
     residual: Literal["l1", "charbonnier", "trimmed"] = Field(
         "l1",

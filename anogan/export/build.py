@@ -17,7 +17,6 @@ from anogan.export.gradient import forward
 from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph, Precision
 from anogan.export.search import FoldedNetworks, latent_search
 from anogan.export.support import refuse_unsupported
-from anogan.scoring.inverter import Inverter
 from anogan.scoring.model import Model
 from anogan.scoring.scorer import CHUNK_PIXELS
 
@@ -71,8 +70,7 @@ def build_scorer(
     """
     config = model.config
     refuse_unsupported(config)
-    with_starts = Inverter(config, model.networks, model.feature_scales).fixed_starts
-    networks = FoldedNetworks.of(model, with_starts.cpu().numpy())
+    networks = FoldedNetworks.of(model)
     g = Graph(precision=precision)
     _write(g, model, networks, calibration, chunk_pixels)
     return g.finish("anogan", _inputs(model), _outputs(config), _defaults(config, calibration))

@@ -41,6 +41,11 @@ class Graph:
             self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
             self._count = 0
 
+    @property
+    def root(self) -> Graph:
+        """The outermost graph, whose nodes so far come before this one."""
+        return self._root
+
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Adds a node with one output and returns the output's name."""
         return self.ops(kind, 1, *inputs, **attributes)[0]

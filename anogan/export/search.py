@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from anogan.config import SearchConfig
 from anogan.errors import ExportError
+from anogan.export.bank import best_of_bank
 from anogan.export.gradient import backward, forward
 from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
 from anogan.export.layers import Convolution, Layer, fold
 from anogan.gan.networks import feature_stack
+from anogan.scoring.inverter import starting_codes
 from anogan.scoring.model import Model
 from anogan.scoring.search import ADAM_BETAS, ADAM_EPS, CHARBONNIER_EPS
 
@@ -44,6 +46,7 @@ class FoldedNetworks:
         feature_scales: (L,).
         fixed_starts: (R, d, g, g), the codes that a search starts from.
         image_shape: (C, t, t) of one tile.
+        bank: (B, d, g, g), the codes from which each tile's starts are taken, or None.
     """
 
     generator: tuple[Layer, ...]
@@ -53,6 +56,7 @@ class FoldedNetworks:
     feature_scales: NDArray[np.float32]
     fixed_starts: NDArray[np.float32]
     image_shape: tuple[int, int, int]
+    bank: NDArray[np.float32] | None = None
 
     @property
     def feature_shapes(self) -> list[tuple[int, int, int]]:
@@ -70,9 +74,10 @@ class FoldedNetworks:
         return shapes
 
     @classmethod
-    def of(cls, model: Model, fixed_starts: NDArray[np.float32]) -> FoldedNetworks:
+    def of(cls, model: Model) -> FoldedNetworks:
         """Folds a frozen model's networks."""
         networks, config = model.networks, model.config
+        starts, bank = starting_codes(config)
         size = config.tiles.size
         return cls(
             generator=fold(networks.generator, "generator"),
@@ -82,8 +87,9 @@ class FoldedNetworks:
             encoder=None if networks.encoder is None else fold(networks.encoder, "encoder"),
             head=None if model.head is None else fold(model.head, "head"),
             feature_scales=np.asarray(model.feature_scales.cpu().numpy(), np.float32),
-            fixed_starts=fixed_starts,
+            fixed_starts=starts.numpy(),
             image_shape=(config.images.channels, size, size),
+            bank=None if bank is None else bank.numpy(),
         )
 
 
@@ -110,8 +116,10 @@ def features(g: Graph, networks: FoldedNetworks, x: str) -> list[str]:
 
 
 def starts(g: Graph, networks: FoldedNetworks, x: str) -> str:
-    """(R N, d, g, g): E(x) first if there is an encoder, then the fixed codes, each for every tile."""
+    """(R N, d, g, g), for each tile: E(x) if there is an encoder, then fixed codes; or the bank's best."""
     fixed = networks.fixed_starts
+    if networks.bank is not None:
+        return best_of_bank(g, networks.generator, networks.bank, x, len(fixed))
     parts = []
     if networks.encoder is not None:
         parts.append(forward(g, networks.encoder, x)[-1])

@@ -15,6 +15,17 @@ from anogan.scoring.perceptual import Perceptual
 from anogan.scoring.search import Objective, SearchResult, latent_search
 
 
+def starting_codes(config: Config) -> tuple[Tensor, Tensor | None]:
+    """The fixed starts of a model's search, (restarts, d, g, g), and its bank, (B, d, g, g), or None.
+
+    A function of the config alone: a score must not depend on how many were asked before it.
+    """
+    draw, device = torch.Generator().manual_seed(config.seed), torch.device("cpu")
+    fixed = sample_prior(config.search.restarts, config, draw, device)
+    screened = config.search.bank > 0 and config.encoder.mode == "none"
+    return fixed, sample_prior(config.search.bank, config, draw, device) if screened else None
+
+
 class Inverter:
     """Finds z for tiles with frozen networks; the same tile always gives the same z."""
 
@@ -38,12 +49,9 @@ class Inverter:
             self.objective = replace(
                 self.objective, perceptual=perceptual, perceptual_weight=config.features.search_weight
             )
-        # Fixed once per model: a score must not depend on how many were asked before it.
-        draw = torch.Generator().manual_seed(config.seed)
-        self.fixed_starts = sample_prior(config.search.restarts, config, draw, device)
-        self._bank = None
-        if config.search.bank > 0 and networks.encoder is None:
-            self._bank = Bank(networks.generator, sample_prior(config.search.bank, config, draw, device))
+        fixed, bank = starting_codes(config)
+        self.fixed_starts = fixed.to(device)
+        self._bank = None if bank is None else Bank(networks.generator, bank.to(device))
 
     def starts(self, x: Tensor) -> Tensor:
         """(R, N, d, g, g): E(x) first if there is an encoder, then the fixed codes, or the bank's best."""

@@ -42,6 +42,11 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, i
         [(40, 56)],
     ),
     "self-attention": ({"network": {"attention_at": 16}}, (40, 56), [(40, 56)]),
+    "bank": (
+        {"encoder": {"mode": "none"}, "search": {"bank": 9, "restarts": 2}},
+        (40, 56),
+        [(40, 56)],
+    ),
     "lambda 0": ({"search": {"lambda": 0.0}}, (40, 56), [(40, 56)]),
 }
 
@@ -175,6 +180,18 @@ def test_size_of_the_file_does_not_grow_with_the_steps() -> None:
         assert scorer.calibration is not None
         sizes.append(build_scorer(model, scorer.calibration).ByteSize())
     assert sizes[0] == sizes[1]
+
+
+def test_a_bank_adds_its_codes_to_the_file_and_not_its_pictures() -> None:
+    sizes = []
+    for codes in (0, 33, 64):
+        settings = {"encoder": {"mode": "none"}, "search": {"bank": codes}}
+        model = build_model(small_config(**settings), (40, 56))
+        scorer = build_torch_scorer(model)
+        assert scorer.calibration is not None
+        sizes.append(build_scorer(model, scorer.calibration).ByteSize())
+    assert sizes[2] - sizes[1] == pytest.approx(31 * 6 * 4, abs=8)
+    assert sizes[1] - sizes[0] < 10_000 < 33 * 3 * 32 * 32 * 4
 
 
 def test_exporting_twice_gives_the_same_bytes() -> None:

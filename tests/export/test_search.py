@@ -21,6 +21,7 @@ from anogan.export.search import (
     latent_search,
     objective,
     search_step,
+    starts,
     state_types,
 )
 from anogan.gan.networks import features as torch_features
@@ -44,6 +45,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "group norm": {"network": {"generator_norm": "group", "discriminator_norm": "group"}},
     "layer norm": {"network": {"generator_norm": "layer", "discriminator_norm": "layer"}},
     "self-attention": {"network": {"attention_at": 8}},
+    "bank": {"encoder": {"mode": "none"}, "search": {"bank": 40}},
+    "bank with restarts": {"encoder": {"mode": "none"}, "search": {"bank": 40, "restarts": 3}},
     "early stop": {"search": {"tolerance": 0.02, "patience": 2}},
 }
 RANKS = {"z": 4, "m": 4, "v": 4, "best_z": 4, "decay1": 0, "decay2": 0}
@@ -56,7 +59,7 @@ def inverter_of(config: Config) -> Inverter:
 
 def folded(inverter: Inverter) -> FoldedNetworks:
     model = build_model(inverter.config, with_head=False)
-    return FoldedNetworks.of(model, inverter.fixed_starts.numpy())
+    return FoldedNetworks.of(model)
 
 
 def tiles(config: Config, n: int) -> Tensor:
@@ -225,6 +228,18 @@ def test_result_of_a_tile_does_not_depend_on_its_batch_to_the_bit(name: str) -> 
         for value in ("z", "steps_used", "reconstruction"):
             np.testing.assert_array_equal(alone[value][0], together[value][index])
             np.testing.assert_array_equal(backwards[value][4 - index], together[value][index])
+
+
+def test_bank_starts_each_tile_from_the_codes_that_pytorch_picks() -> None:
+    config = small_config(encoder={"mode": "none"}, search={"bank": 40, "restarts": 3})
+    inverter = inverter_of(config)
+    x = tiles(config, 5)
+    g = Graph()
+    g.rename(starts(g, folded(inverter), "x"), "z")
+    got = session_run(g.finish("test", [info("x", FLOAT, 4)], [info("z", FLOAT, 4)]))(x=x.numpy())
+    want = inverter.starts(x).flatten(0, 1).numpy()
+    np.testing.assert_array_equal(got["z"], want)
+    assert len(np.unique(want[:5], axis=0)) > 1, "tiles differ in their best code"
 
 
 def test_early_stop_ends_each_tile_at_its_own_step() -> None:

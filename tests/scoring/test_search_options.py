@@ -160,7 +160,7 @@ def test_the_whole_defect_still_counts_in_the_score(name: str) -> None:
     assert evidence.residual_score == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", [*ROBUST, "bank"])
+@pytest.mark.parametrize("name", ROBUST)
 def test_result_of_a_tile_does_not_depend_on_its_batch(name: str) -> None:
     options = {"bank": 16, "restarts": 2} if name == "bank" else ROBUST[name]
     inverter = inverter_of(search_only(steps=5, **options))
@@ -218,12 +218,9 @@ def test_options_that_do_not_fit_are_refused(sections: dict[str, Any], words: st
         config_from_dict(sections, "a test")
 
 
-@pytest.mark.parametrize("name", [*ROBUST, "bank"])
+@pytest.mark.parametrize("name", ROBUST)
 def test_what_the_exported_graph_does_not_hold_is_refused_by_its_key(name: str) -> None:
-    sections = (
-        {"encoder": {"mode": "none"}, "search": {"bank": 8}} if name == "bank" else {"search": ROBUST[name]}
-    )
-    model = build_model(small_config(**sections), (32, 32))
+    model = build_model(small_config(search=ROBUST[name]), (32, 32))
     calibration = build_torch_scorer(model).calibration
     assert calibration is not None
     key = "search.residual" if name == "trimmed" else f"search.{name}"
