@@ -220,7 +220,7 @@ class SearchConfig(_Section):
     residual: Literal["l1", "charbonnier", "trimmed"] = Field(
         "l1",
         description="Pixel term of the objective; `trimmed` ignores the worst pixels, so that a defect "
-        "does not pull z, and cannot be exported.",
+        "does not pull z.",
     )
     trimmed_share: float = Field(0.05, gt=0, lt=0.5, description="Share of pixels that `trimmed` ignores.")
     mask: float = Field(

@@ -16,10 +16,11 @@ from anogan.export.bank import best_of_bank
 from anogan.export.gradient import backward, forward
 from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
 from anogan.export.layers import Convolution, Layer, fold
+from anogan.export.residuals import pixel_term, sample_mean
 from anogan.gan.networks import feature_stack
 from anogan.scoring.inverter import starting_codes
 from anogan.scoring.model import Model
-from anogan.scoring.search import ADAM_BETAS, ADAM_EPS, CHARBONNIER_EPS
+from anogan.scoring.search import ADAM_BETAS, ADAM_EPS
 
 STATE_TYPES: dict[str, int] = {
     "z": FLOAT,
@@ -157,14 +158,16 @@ def objective(
     pixels = int(np.prod(networks.image_shape))
     # A gradient per pixel of a mean is below what half precision can hold, so it is carried as a sum's.
     scale = pixels if g.precision == "mixed" else 1
-    value, slope = _residual(g, config, g.op("Sub", y, x), scale * (1 - config.lambda_) / pixels)
+    weight = 1 - config.lambda_
+    value, slope = pixel_term(g, config, g.op("Sub", y, x), networks.image_shape, scale * weight)
+    value = g.op("Mul", value, g.f32(weight))
     if config.lambda_ > 0:
         distance, at_image = _discrimination(g, networks, config, y, wanted, scale if gradient else 0)
         value = g.op("Add", value, distance)
         slope = g.op("Add", slope, at_image) if gradient else slope
     d = networks.fixed_starts[0].size
     if config.prior_weight > 0:
-        penalty = g.op("Mul", _mean(g, g.op("Mul", z, z)), g.f32(config.prior_weight))
+        penalty = g.op("Mul", sample_mean(g, g.op("Mul", z, z)), g.f32(config.prior_weight))
         value = g.op("Add", value, penalty)
     if not gradient:
         return Point(value, "")
@@ -173,17 +176,6 @@ def objective(
     if config.prior_weight > 0:
         at_z = g.op("Add", at_z, g.op("Mul", z, g.f32(2 * config.prior_weight / d)))
     return Point(value, at_z)
-
-
-def _residual(g: Graph, config: SearchConfig, d: str, weight: float) -> tuple[str, str]:
-    """Weighted residual score (N,) and its gradient at the image; `weight` is per pixel value."""
-    if config.residual == "l1":
-        size, slope = g.op("Abs", d), g.op("Sign", d)
-    else:
-        size = g.op("Sqrt", g.op("Add", g.op("Mul", d, d), g.f32(CHARBONNIER_EPS**2)))
-        slope = g.op("Div", d, size)
-    value = g.op("Mul", _mean(g, size), g.f32(1 - config.lambda_))
-    return value, g.op("Mul", slope, g.f32(weight))
 
 
 def _discrimination(
@@ -197,7 +189,7 @@ def _discrimination(
     differences = [g.op("Sub", values[-1], want) for values, want in zip(passes, wanted, strict=True)]
     shares = config.lambda_ / (len(passes) * networks.feature_scales.astype(np.float64))
     terms = [
-        g.op("Mul", _mean(g, g.op("Abs", d)), g.f32(share))
+        g.op("Mul", sample_mean(g, g.op("Abs", d)), g.f32(share))
         for d, share in zip(differences, shares, strict=True)
     ]
     value = terms[0]
@@ -213,11 +205,6 @@ def _discrimination(
         own = g.op("Mul", g.op("Sign", d), g.f32(scale * share / size))
         slope = backward(g, stage, values, g.op("Add", own, slope) if slope else own)
     return value, slope
-
-
-def _mean(g: Graph, x: str) -> str:
-    """(N,): mean of everything but the first axis."""
-    return g.op("ReduceMean", x, g.i64([1, 2, 3]), keepdims=0)
 
 
 def adam(g: Graph, config: SearchConfig, state: dict[str, str], gradient: str) -> dict[str, str]:

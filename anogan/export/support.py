@@ -17,8 +17,6 @@ def refuse_unsupported(config: Config) -> None:
         "features.weights": (config.features.weights or "null", "null"),
         "search.mask": (config.search.mask, 0),
     }
-    if config.search.residual == "trimmed":
-        settings["search.residual"] = ("trimmed", "l1")
     for key, (value, exportable) in settings.items():
         if value != exportable:
             raise ExportError(

@@ -47,6 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "self-attention": {"network": {"attention_at": 8}},
     "bank": {"encoder": {"mode": "none"}, "search": {"bank": 40}},
     "bank with restarts": {"encoder": {"mode": "none"}, "search": {"bank": 40, "restarts": 3}},
+    "trimmed": {"search": {"residual": "trimmed", "trimmed_share": 0.1}},
     "early stop": {"search": {"tolerance": 0.02, "patience": 2}},
 }
 RANKS = {"z": 4, "m": 4, "v": 4, "best_z": 4, "decay1": 0, "decay2": 0}
