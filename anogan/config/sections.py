@@ -228,7 +228,7 @@ class SearchConfig(_Section):
         ge=0,
         le=2,
         description="Searches a sparse defect mask with z (RGI, Mou 2022): differences above this, in "
-        "[-1, 1] units, are masked; 0 is off. Cannot be exported.",
+        "[-1, 1] units, are masked; 0 is off.",
     )
     tolerance: float = Field(
         0.0,

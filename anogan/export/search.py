@@ -16,7 +16,7 @@ from anogan.export.bank import best_of_bank
 from anogan.export.gradient import backward, forward
 from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
 from anogan.export.layers import Convolution, Layer, fold
-from anogan.export.residuals import pixel_term, sample_mean
+from anogan.export.residuals import defect_mask, pixel_term, sample_mean
 from anogan.gan.networks import feature_stack
 from anogan.scoring.inverter import starting_codes
 from anogan.scoring.model import Model
@@ -149,7 +149,7 @@ def objective(
         networks: Folded networks.
         config: lambda, residual, prior weight.
         x: Tiles (N, C, t, t).
-        wanted: f(x); not used with lambda 0.
+        wanted: f(x); not used with lambda 0, nor with a mask, under which x changes with z.
         z: (N, d, g, g).
         gradient: Whether the gradient is wanted.
     """
@@ -158,9 +158,16 @@ def objective(
     pixels = int(np.prod(networks.image_shape))
     # A gradient per pixel of a mean is below what half precision can hold, so it is carried as a sum's.
     scale = pixels if g.precision == "mixed" else 1
-    weight = 1 - config.lambda_
-    value, slope = pixel_term(g, config, g.op("Sub", y, x), networks.image_shape, scale * weight)
-    value = g.op("Mul", value, g.f32(weight))
+    weight, cost = 1 - config.lambda_, ""
+    difference = g.op("Sub", y, x)
+    if config.mask > 0:
+        mask = defect_mask(g, difference, networks.image_shape, config.mask)
+        cost = g.op("Mul", sample_mean(g, g.cast(mask, FLOAT)), g.f32(config.mask))
+        # Where it is masked, x is what G makes of z, so that nothing there pulls z.
+        difference, x = g.op("Where", mask, g.f32(0), difference), g.op("Where", mask, y, x)
+        wanted = features(g, networks, x) if config.lambda_ > 0 else []
+    value, slope = pixel_term(g, config, difference, networks.image_shape, scale * weight)
+    value = g.op("Mul", g.op("Add", value, cost) if cost else value, g.f32(weight))
     if config.lambda_ > 0:
         distance, at_image = _discrimination(g, networks, config, y, wanted, scale if gradient else 0)
         value = g.op("Add", value, distance)
@@ -330,7 +337,8 @@ def latent_search(
         raise ExportError("search.restarts is 0; expected at least 1.")
     state = first_state(g, config, starts(g, networks, x))
     repeated = x if restarts == 1 else g.op("Concat", *[x] * restarts, axis=0)
-    wanted = features(g, networks, repeated) if config.lambda_ > 0 else []
+    compared = config.lambda_ > 0 and config.mask == 0
+    wanted = features(g, networks, repeated) if compared else []
     types = state_types(config)
 
     def trip(body: Graph, inputs: list[str]) -> list[str]:

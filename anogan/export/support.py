@@ -15,7 +15,6 @@ def refuse_unsupported(config: Config) -> None:
     settings: dict[str, tuple[object, object]] = {
         "images.registration": (config.images.registration, "none"),
         "features.weights": (config.features.weights or "null", "null"),
-        "search.mask": (config.search.mask, 0),
     }
     for key, (value, exportable) in settings.items():
         if value != exportable:

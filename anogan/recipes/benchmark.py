@@ -186,9 +186,10 @@ def _row(job: Job, found: Timing, reference: Sequence[float], flops: float | Non
 
 
 def flops_per_image(folder: Path, size: tuple[int, int]) -> float:
-    """Floating-point operations of all convolutions for one image, two per multiply-add.
+    """Floating-point operations of all convolutions and attentions for one image, two per multiply-add.
 
-    Without early stop: each step runs G and D forward and backward, each of which costs as much as the other.
+    Without early stop: each step runs G and D forward and backward, each of which costs as much as the other,
+    and with a mask D once more, on the image under it.
     """
     from anogan.export.layers import fold
     from anogan.export.work import multiply_adds
@@ -206,7 +207,8 @@ def flops_per_image(folder: Path, size: tuple[int, int]) -> float:
     )
     tiles = TileGrid(model.image_size or size, tile, config.tiles.overlap).n_tiles
     d_in_search = hidden if config.search.lambda_ > 0 else 0
-    steps = config.search.steps * 2 * (generator + d_in_search) + generator + 2 * d_in_search
+    once_more = d_in_search if config.search.mask > 0 else 0
+    steps = config.search.steps * (2 * (generator + d_in_search) + once_more) + generator + 2 * d_in_search
     return 2.0 * tiles * (encoder + config.search.restarts * steps + generator + 2 * hidden + head)
 
 

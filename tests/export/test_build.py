@@ -48,6 +48,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, i
         [(40, 56)],
     ),
     "trimmed": ({"search": {"residual": "trimmed"}}, (40, 56), [(40, 56)]),
+    "mask": ({"search": {"mask": 0.3}}, (40, 56), [(40, 56)]),
     "lambda 0": ({"search": {"lambda": 0.0}}, (40, 56), [(40, 56)]),
 }
 

@@ -48,6 +48,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bank": {"encoder": {"mode": "none"}, "search": {"bank": 40}},
     "bank with restarts": {"encoder": {"mode": "none"}, "search": {"bank": 40, "restarts": 3}},
     "trimmed": {"search": {"residual": "trimmed", "trimmed_share": 0.1}},
+    "mask": {"search": {"mask": 0.3}},
+    "mask and lambda 0": {"search": {"mask": 0.9, "lambda": 0.0}},
+    "mask and trimmed": {"search": {"mask": 0.3, "residual": "trimmed"}},
     "early stop": {"search": {"tolerance": 0.02, "patience": 2}},
 }
 RANKS = {"z": 4, "m": 4, "v": 4, "best_z": 4, "decay1": 0, "decay2": 0}

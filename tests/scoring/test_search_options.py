@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from anogan.config import Config, config_from_dict
-from anogan.errors import ConfigError, ExportError
-from anogan.export.build import build_scorer
+from anogan.errors import ConfigError
 from anogan.gan.networks import sample_prior
 from anogan.scoring.bank import Bank
 from anogan.scoring.inverter import Inverter
@@ -216,11 +215,3 @@ def test_the_same_tile_gets_the_same_starts_in_every_scorer() -> None:
 def test_options_that_do_not_fit_are_refused(sections: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         config_from_dict(sections, "a test")
-
-
-def test_what_the_exported_graph_does_not_hold_is_refused_by_its_key() -> None:
-    model = build_model(small_config(search=ROBUST["mask"]), (32, 32))
-    calibration = build_torch_scorer(model).calibration
-    assert calibration is not None
-    with pytest.raises(ExportError, match=r"search\.mask"):
-        build_scorer(model, calibration)
