@@ -11,9 +11,11 @@ from anogan.calibration import (
     combine,
     fit_map_statistics,
     gaussian_kernel,
+    part_name,
     pool,
     smooth,
 )
+from anogan.calibration.evidence import in_order
 from anogan.errors import CalibrationError, ConfigError, ShapeError
 
 RNG_MAPS = np.random.default_rng(0).gamma(2.0, size=(12, 9, 14)) * np.linspace(1, 3, 14)
@@ -117,6 +119,31 @@ def test_combined_map_does_not_depend_on_the_order_of_the_parts() -> None:
     np.testing.assert_array_equal(
         combine(parts, STATISTICS, weights), combine(backwards, STATISTICS, weights)
     )
+
+
+def test_the_greatest_scale_counts_at_each_place() -> None:
+    """A mean would halve what only one scale can see."""
+    fine, coarse = np.zeros((8, 8), np.float32), np.zeros((4, 4), np.float32)
+    fine[0, 0], coarse[3, 3] = 5, 40
+    statistics = {"head": one(0, 1), "head@0.5": one(0, 10)}
+    found = combine({"head@0.5": coarse, "head": fine}, statistics, {"head": 2.0})
+    assert found.shape == (8, 8)
+    assert (found[0, 0], found[7, 7]) == (5, 4)
+    assert found[:4, 4:].max() == 0
+
+
+def test_parts_come_from_the_greatest_scale_down() -> None:
+    names = ["residual@0.25", "head", "residual", "head@0.5", "residual@0.5"]
+    assert in_order(names) == ["residual", "head", "residual@0.5", "head@0.5", "residual@0.25"]
+    assert [part_name("head", scale) for scale in (1.0, 0.5)] == ["head", "head@0.5"]
+    for wrong in ("lens@0.5", "head@", "head@half", "head@1"):
+        with pytest.raises(ConfigError, match=wrong):
+            in_order([wrong])
+
+
+def test_what_is_not_a_number_at_one_scale_is_not_a_number_in_the_map() -> None:
+    parts = {"head": np.ones((4, 4), np.float32), "head@0.5": np.full((2, 2), np.nan, np.float32)}
+    assert np.isnan(combine(parts, dict.fromkeys(parts, one(0, 1)), {"head": 1.0})).all()
 
 
 def test_a_part_of_weight_0_is_not_looked_at() -> None:

@@ -9,6 +9,8 @@ from anogan.calibration.evidence import (
     combine,
     fit_map_statistics,
     gaussian_kernel,
+    part_kind,
+    part_name,
     pool,
     smooth,
 )
@@ -32,6 +34,8 @@ __all__ = [
     "fit_map_statistics",
     "gaussian_kernel",
     "images_needed",
+    "part_kind",
+    "part_name",
     "pool",
     "recalibrated",
     "smooth",

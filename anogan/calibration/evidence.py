@@ -7,8 +7,9 @@ holds the same arithmetic, so what looks arbitrary here (order of sums, edges, r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -21,6 +22,8 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 
 PARTS = ("residual", "discrimination", "head", "perceptual")
 """Kinds of evidence, in the order in which they are summed."""
+
+_AT = "@"  # `head@0.5` is what the head says of the image at half its size.
 
 _STD_FLOOR = 1e-6  # Keeps constant evidence finite; maps of live models vary by far more.
 _RELATIVE_STD_FLOOR = 1e-3  # No pixel may outvote another a thousandfold by never having varied.
@@ -137,25 +140,27 @@ def _require_maps(n: int) -> None:
 def combine(
     parts: Mapping[str, NDArray[Any]], statistics: Mapping[str, MapStatistics], weights: Mapping[str, float]
 ) -> FloatMap:
-    """One map from all evidence: sum of w * normalised part, over sqrt(sum of w^2).
+    """One map from all evidence: per scale the sum of w * normalised part, over sqrt(sum of w^2).
 
-    The divisor keeps the unit at about one standard deviation of good parts whatever the weights.
+    The divisor keeps the unit at about one standard deviation of good parts whatever the weights. Maps of
+    smaller scales are enlarged to the first one's size and the greatest value counts: a mean would halve
+    what only one scale can see.
 
     Args:
-        parts: Evidence by kind (see `PARTS`), each (H, W) of one size.
-        statistics: The same kinds on good parts.
-        weights: At least 0, by kind. Kinds that are not in `parts` are not counted: a model without a
-            learned head has no `head`.
+        parts: Evidence by kind and scale (see `PARTS`, `part_name`), each (H, W) of one size per scale.
+        statistics: The same parts on good images.
+        weights: At least 0, by kind, alike at every scale. Kinds that are not in `parts` are not counted: a
+            model without a learned head has no `head`.
 
     Returns:
-        (H, W) float32.
+        (H, W) float32, of the greatest scale's size.
 
     Raises:
         ConfigError: No part has a weight above 0.
         CalibrationError: A part has no statistics.
-        ShapeError: The parts differ in size, or from their statistics.
+        ShapeError: The parts of a scale differ in size, or from their statistics.
     """
-    used = [name for name in in_order(parts) if weights.get(name, 0.0) > 0]
+    used = [name for name in in_order(parts) if weights.get(part_kind(name), 0.0) > 0]
     if not used:
         raise ConfigError(
             f"None of the parts {sorted(parts)} has a weight above 0; raise one of score.*_weight."
@@ -163,22 +168,65 @@ def combine(
     missing = [name for name in used if name not in statistics]
     if missing:
         raise CalibrationError(f"The calibration knows no part {missing[0]!r}; calibrate the model again.")
-    shapes = {name: parts[name].shape for name in used}
+    scales = [list(names) for _, names in groupby(used, _scale)]
+    first, *others = (_weighted_sum(names, parts, statistics, weights) for names in scales)
+    for other in others:
+        first = np.maximum(first, _enlarged(other, (first.shape[0], first.shape[1])))
+    return first
+
+
+def _enlarged(evidence: FloatMap, size: tuple[int, int]) -> FloatMap:
+    from anogan.images.resize import resize  # Here: thresholds are recomputed without OpenCV.
+
+    return resize(evidence[..., None], size)[..., 0]
+
+
+def _weighted_sum(
+    names: Sequence[str],
+    parts: Mapping[str, NDArray[Any]],
+    statistics: Mapping[str, MapStatistics],
+    weights: Mapping[str, float],
+) -> FloatMap:
+    """The map of one scale."""
+    shapes = {name: parts[name].shape for name in names}
     if len(set(shapes.values())) > 1:
         raise ShapeError(f"The parts of one image differ in size: {shapes}; expected one (H, W).")
-    norm = math.sqrt(sum(weights[name] ** 2 for name in used))
-    total = np.zeros(shapes[used[0]], np.float32)
-    for name in used:
-        total += np.float32(weights[name] / norm) * statistics[name].normalise(parts[name])
+    norm = math.sqrt(sum(weights[part_kind(name)] ** 2 for name in names))
+    total = np.zeros(shapes[names[0]], np.float32)
+    for name in names:
+        total += np.float32(weights[part_kind(name)] / norm) * statistics[name].normalise(parts[name])
     return total
 
 
+def part_name(kind: str, scale: float = 1.0) -> str:
+    """The name of a kind of evidence at a scale: `head` at 1, `head@0.5` at one half."""
+    return kind if scale == 1 else f"{kind}{_AT}{scale:g}"
+
+
+def part_kind(name: str) -> str:
+    """The kind of evidence in a `part_name`."""
+    return name.partition(_AT)[0]
+
+
+def _scale(name: str) -> float:
+    return float(name.partition(_AT)[2] or 1)
+
+
 def in_order(names: Iterable[str]) -> list[str]:
-    """The names in the order of `PARTS`; ConfigError for one that is not among them."""
-    unknown = sorted(set(names) - set(PARTS))
+    """The names from the greatest scale down, each in the order of `PARTS`; ConfigError for unknown ones."""
+    names = set(names)
+    unknown = sorted(name for name in names if not _is_part(name))
     if unknown:
         raise ConfigError(f"Unknown kind of evidence {unknown[0]!r}; expected {', '.join(PARTS)}.")
-    return [name for name in PARTS if name in names]
+    return sorted(names, key=lambda name: (-_scale(name), PARTS.index(part_kind(name))))
+
+
+def _is_part(name: str) -> bool:
+    kind, _, scale = name.partition(_AT)
+    try:
+        return kind in PARTS and name == part_name(kind, float(scale or 1))
+    except ValueError:
+        return False
 
 
 def gaussian_kernel(sigma: float) -> FloatMap:

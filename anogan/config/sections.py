@@ -51,11 +51,27 @@ class TilesConfig(_Section):
 
     size: NetworkSize = Field(64, description="Side of the network's square input, pixels.")
     overlap: int = Field(16, ge=0, description="Pixels that neighbouring tiles share when scoring.")
+    scales: tuple[float, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="The same networks also look at smaller versions of the image, such as [1.0, 0.5]; for "
+        "defects larger than a tile. Each version adds its tiles to the time.",
+    )
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> TilesConfig:
         if self.overlap > self.size // 2:
             raise ValueError(f"overlap {self.overlap} must be at most half of size {self.size}")
+        return self
+
+    @model_validator(mode="after")
+    def _scales_fall(self) -> TilesConfig:
+        steps = zip(self.scales, self.scales[1:], strict=False)
+        # Nearly equal scales see the same and cost twice.
+        if self.scales[0] != 1 or any(not 0 < b <= 0.9 * a for a, b in steps):
+            raise ValueError(
+                f"scales {list(self.scales)} must begin with 1.0, each next one at most 0.9 of the one before"
+            )
         return self
 
 
@@ -362,6 +378,12 @@ class Config(_Section):
             raise ValueError("search.bank needs encoder.mode: none; an encoder gives a better start")
         if self.images.size is not None and min(self.images.size) < size:
             raise ValueError(f"images.size {self.images.size} is smaller than tiles.size {size}")
+        smallest = self.tiles.scales[-1]
+        if self.images.size is not None and min(self.images.size) * smallest + 0.5 < size:
+            raise ValueError(
+                f"images.size {self.images.size} at scale {smallest:g} is smaller than tiles.size {size}; "
+                f"take {smallest:g} out of tiles.scales"
+            )
         if self.images.on_mixed_sizes == "keep" and self.calibration.map != "global":
             raise ValueError("images.on_mixed_sizes: keep needs calibration.map: global")
         if self.images.on_mixed_sizes == "keep" and self.images.registration != "none":

@@ -8,11 +8,22 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from anogan.calibration import Calibration
+from anogan.calibration import Calibration, part_name
 from anogan.config import Config
 from anogan.errors import ExportError
 from anogan.export.evidence import calibrated_map, pooled, tile_evidence, used_parts, verdict
-from anogan.export.geometry import COLUMNS, ROWS, Tiling, cut, length, resize, smooth, stitch, tiling
+from anogan.export.geometry import (
+    COLUMNS,
+    ROWS,
+    Tiling,
+    cut,
+    length,
+    resize,
+    scaled_length,
+    smooth,
+    stitch,
+    tiling,
+)
 from anogan.export.gradient import forward
 from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph, Precision
 from anogan.export.search import FoldedNetworks, latent_search
@@ -37,6 +48,16 @@ class _Chunks:
     pictures: str
     scores: str
     steps_used: str
+
+
+@dataclass(frozen=True)
+class _Version:
+    """The image at one scale: how it is covered by tiles, and how many those of all images are (scalar)."""
+
+    scale: float
+    rows: Tiling
+    columns: Tiling
+    n_tiles: str
 
 
 def resizes(model: Model) -> bool:
@@ -121,19 +142,23 @@ def _write(
     g: Graph, model: Model, networks: FoldedNetworks, calibration: Calibration, chunk_pixels: int
 ) -> None:
     config = model.config
-    tile, overlap, channels = config.tiles.size, config.tiles.overlap, config.images.channels
     x, height, width = _network_pixels(g, model)
-    rows, columns = (tiling(g, side, tile, overlap) for side in (height, width))
-    tiles = cut(g, x, rows, columns, channels, tile)
+    versions, tiles = _cut_versions(g, config, x, height, width)
     chunks = _search_in_chunks(g, networks, config, tiles, max(1, chunk_pixels // pixels_per_tile(config)))
     names = _parts(networks, config)
-    pictures = stitch(g, chunks.pictures, rows, columns, len(names) + channels, tile)
-    evidence, reconstruction = g.ops("Split", 2, pictures, g.i64([len(names), channels]), axis=1)
-    smoothed = smooth(g, evidence, config.score.smoothing_sigma)
-    anomaly_map = calibrated_map(g, smoothed, names, calibration, config.score)
+    anomaly_map, reconstruction = "", ""
+    for version, pictures in zip(versions, _by_version(g, chunks.pictures, versions), strict=True):
+        evidence, again = _stitched(g, config, pictures, version, len(names))
+        smoothed = smooth(g, evidence, config.score.smoothing_sigma)
+        at_scale = [part_name(name, version.scale) for name in names]
+        found = calibrated_map(g, smoothed, at_scale, calibration, config.score)
+        if version.scale == 1:
+            anomaly_map, reconstruction = found, again
+        else:
+            anomaly_map = g.op("Max", anomaly_map, resize(g, found, height, width))
     score = g.rename(pooled(g, anomaly_map, config.score), "score")
     g.rename(verdict(g, score, "threshold", "review_threshold"), "verdict")
-    _write_tile_scores(g, chunks, rows, columns)
+    _write_tile_scores(g, chunks, versions)
     _write_pictures(g, model, anomaly_map, reconstruction)
 
 
@@ -144,6 +169,38 @@ def pixels_per_tile(config: Config) -> int:
     """
     tile = config.tiles.size
     return tile**2 + min(config.network.attention_at, tile) ** 4 // _PAIRS_PER_PIXEL
+
+
+def _cut_versions(g: Graph, config: Config, x: str, height: str, width: str) -> tuple[list[_Version], str]:
+    """`TilePyramid`: the scales, and the tiles of all images, scale by scale."""
+    tile, overlap, channels = config.tiles.size, config.tiles.overlap, config.images.channels
+    versions, tiles = [], []
+    for scale in config.tiles.scales:
+        smaller, sides = x, (height, width)
+        if scale != 1:
+            sides = (scaled_length(g, height, scale), scaled_length(g, width, scale))
+            smaller = resize(g, x, *sides)
+        rows, columns = (tiling(g, side, tile, overlap) for side in sides)
+        own = cut(g, smaller, rows, columns, channels, tile)
+        tiles.append(own)
+        versions.append(_Version(scale, rows, columns, length(g, own, 0)))
+    return versions, tiles[0] if len(tiles) == 1 else g.op("Concat", *tiles, axis=0)
+
+
+def _by_version(g: Graph, values: str, versions: list[_Version]) -> list[str]:
+    """Per-tile values, apart by scale."""
+    if len(versions) == 1:
+        return [values]
+    sizes = [g.op("Unsqueeze", version.n_tiles, g.i64([0])) for version in versions]
+    return g.ops("Split", len(versions), values, g.op("Concat", *sizes, axis=0), axis=0)
+
+
+def _stitched(g: Graph, config: Config, pictures: str, version: _Version, n_parts: int) -> tuple[str, str]:
+    """Evidence maps (N, P, h, w) and reconstruction (N, C, h, w) of one scale."""
+    channels = config.images.channels
+    found = stitch(g, pictures, version.rows, version.columns, n_parts + channels, config.tiles.size)
+    evidence, reconstruction = g.ops("Split", 2, found, g.i64([n_parts, channels]), axis=1)
+    return evidence, reconstruction
 
 
 def _parts(networks: FoldedNetworks, config: Config) -> list[str]:
@@ -219,15 +276,24 @@ def _search_chunk(g: Graph, networks: FoldedNetworks, config: Config, x: str) ->
     )
 
 
-def _write_tile_scores(g: Graph, chunks: _Chunks, rows: Tiling, columns: Tiling) -> None:
+def _write_tile_scores(g: Graph, chunks: _Chunks, versions: list[_Version]) -> None:
     """Scores of each image's worst tile and steps of its slowest."""
-    per_image = g.op("Unsqueeze", g.op("Mul", rows.n, columns.n), g.i64([0]))
-    steps = g.op("Reshape", chunks.steps_used, g.op("Concat", g.i64([-1]), per_image, axis=0))
-    g.rename(g.op("ReduceMax", steps, g.i64([1]), keepdims=0), "steps_used")
-    scores = g.op("Reshape", chunks.scores, g.op("Concat", g.i64([-1]), per_image, g.i64([3]), axis=0))
-    worst = g.op("ReduceMax", scores, g.i64([1]), keepdims=0)
+    steps = _greatest(g, chunks.steps_used, versions, [])
+    g.rename(steps, "steps_used")
+    worst = _greatest(g, chunks.scores, versions, [3])
     for column, name in enumerate(("residual_score", "discrimination_score", "anomaly_score")):
         g.rename(g.op("Gather", worst, g.i64(column), axis=1), name)
+
+
+def _greatest(g: Graph, values: str, versions: list[_Version], shape: list[int]) -> str:
+    """Per-tile values (T, *shape) -> the greatest of each image, (N, *shape)."""
+    found = []
+    for version, own in zip(versions, _by_version(g, values, versions), strict=True):
+        per_image = g.op("Unsqueeze", g.op("Mul", version.rows.n, version.columns.n), g.i64([0]))
+        sides = [g.i64([-1]), per_image, *([g.i64(shape)] if shape else [])]
+        by_image = g.op("Reshape", own, g.op("Concat", *sides, axis=0))
+        found.append(g.op("ReduceMax", by_image, g.i64([1]), keepdims=0))
+    return found[0] if len(found) == 1 else g.op("Max", *found)
 
 
 def _write_pictures(g: Graph, model: Model, anomaly_map: str, reconstruction: str) -> None:

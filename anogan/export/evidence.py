@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anogan.calibration import Calibration
+from anogan.calibration import Calibration, part_kind
 from anogan.config import ScoreConfig
 from anogan.errors import CalibrationError
 from anogan.export.geometry import COLUMNS, ROWS, length
@@ -81,7 +81,7 @@ def calibrated_map(
     statistics = [calibration.statistics[name] for name in names]
     mean = g.f32(np.stack([s.mean for s in statistics]))
     std = g.f32(np.stack([s.std for s in statistics]))
-    weights = [score_weights(config)[name] for name in names]
+    weights = [score_weights(config)[part_kind(name)] for name in names]
     norm = math.sqrt(sum(w**2 for w in weights))
     shares = g.f32(np.reshape([w / norm for w in weights], (-1, 1, 1)))
     normalised = g.op("Div", g.op("Sub", parts, mean), std)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anogan.calibration import gaussian_kernel
-from anogan.export.graph import DOUBLE, FLOAT, Graph
+from anogan.export.graph import DOUBLE, FLOAT, INT64, Graph
 
 ROWS, COLUMNS = 2, 3  # Axes of (N, C, H, W).
 
@@ -46,6 +46,12 @@ def resize(g: Graph, x: str, height: str, width: str) -> str:
     for axis, wanted in ((ROWS, height), (COLUMNS, width)):
         x = _resize_axis(g, x, axis, wanted)
     return x
+
+
+def scaled_length(g: Graph, size: str, scale: float) -> str:
+    """`anogan.images.tiling.scaled_size` of one side, int64 scalar."""
+    scaled = g.op("Mul", g.cast(size, DOUBLE), g.constant(scale, np.float64))
+    return g.cast(g.op("Floor", g.op("Add", scaled, g.constant(0.5, np.float64))), INT64)
 
 
 def _resize_axis(g: Graph, x: str, axis: int, wanted: str) -> str:

@@ -143,6 +143,7 @@ def _manifest(
             resizes=resizes(model),
             tile_size=config.tiles.size,
             tile_overlap=config.tiles.overlap,
+            tile_scales=config.tiles.scales,
         ),
         calibrations=(
             StepsCalibration(

@@ -1,4 +1,4 @@
-"""Training tiles: random crops of good images, augmented, optionally damaged.
+"""Training tiles: random crops of good images at every scale, augmented, optionally damaged.
 
 Everything random is a function of (seed, step), so a resumed run sees the batches that the interrupted one
 would have seen.
@@ -23,6 +23,7 @@ from anogan.errors import ConfigError, DataError, ImageError
 from anogan.images.decode import read_image
 from anogan.images.resize import resize
 from anogan.images.synthetic_defects import draw_defects, two_levels
+from anogan.images.tiling import scaled_size
 
 Pixels = NDArray[Any]
 
@@ -37,7 +38,11 @@ class DamagedBatch:
 
 
 class TileSource:
-    """Gives batches of random tiles of a fixed set of good images, held in memory at network resolution."""
+    """Gives batches of random tiles of a fixed set of good images, held in memory at network resolution.
+
+    With several `tiles.scales` a tile comes from each scale in proportion to it: two of three from the full
+    image with [1.0, 0.5]. Smaller versions have fewer different tiles, but each scale is scored alike.
+    """
 
     def __init__(self, images: Sequence[Pixels], config: Config, stream: int = 0) -> None:
         """Holds the images.
@@ -53,7 +58,10 @@ class TileSource:
         self._config = config
         self._stream = stream
         self._augment = _compose(config.augmentation)
-        self._levels = two_levels(images)
+        self._scales = config.tiles.scales
+        self._versions = [images, *(_smaller(images, scale) for scale in self._scales[1:])]
+        # Apart by scale: a binarised image that is made smaller has grey edges.
+        self._levels = [two_levels(version) for version in self._versions]
         self._top = float(np.iinfo(images[0].dtype).max)
 
     @property
@@ -67,31 +75,38 @@ class TileSource:
 
     def batch(self, step: int, n: int) -> Tensor:
         """n clean tiles for a step, (n, C, t, t) float32 in [-1, 1]."""
-        return self._to_tensor(self._crops(self._rng(step), n))
+        return self._to_tensor([tile for tile, _ in self._crops(self._rng(step), n)])
 
     def damaged_batch(self, step: int, n: int, *, clean_share: float = 0.25) -> DamagedBatch:
-        """n tiles with synthetic defects; `clean_share` of them stay undamaged, with an empty mask."""
+        """n tiles with synthetic defects; `clean_share` of them stay undamaged, with an empty mask.
+
+        Defects are drawn on the tile in its own pixels, so those at a smaller scale are larger on the part.
+        """
         rng = self._rng(step)
-        clean = self._crops(rng, n)
+        crops = self._crops(rng, n)
         damaged, masks = [], []
-        for tile in clean:
+        for tile, version in crops:
             if rng.random() < clean_share:
                 bad, mask = tile, np.zeros(tile.shape[:2], np.bool_)
             else:
-                bad, mask = draw_defects(tile, self._config.defects, rng, self._levels)
+                bad, mask = draw_defects(tile, self._config.defects, rng, self._levels[version])
             damaged.append(bad)
             masks.append(mask)
         mask_tensor = torch.from_numpy(np.stack(masks)[:, None].astype(np.float32))
-        return DamagedBatch(self._to_tensor(clean), self._to_tensor(damaged), mask_tensor)
+        return DamagedBatch(
+            self._to_tensor([tile for tile, _ in crops]), self._to_tensor(damaged), mask_tensor
+        )
 
     def _rng(self, step: int) -> np.random.Generator:
         return np.random.default_rng([self._config.seed, self._stream, step])
 
-    def _crops(self, rng: np.random.Generator, n: int) -> list[Pixels]:
+    def _crops(self, rng: np.random.Generator, n: int) -> list[tuple[Pixels, int]]:
+        """Tiles and the number of the scale that each comes from."""
         size = self._config.tiles.size
         tiles = []
         for _ in range(n):
-            image = self._images[int(rng.integers(len(self._images)))]
+            version = self._draw_version(rng)
+            image = self._versions[version][int(rng.integers(len(self._images)))]
             top = int(rng.integers(image.shape[0] - size + 1))
             left = int(rng.integers(image.shape[1] - size + 1))
             tile = image[top : top + size, left : left + size]
@@ -99,8 +114,14 @@ class TileSource:
                 self._augment.set_random_seed(int(rng.integers(2**31)))
                 # Some transforms drop the axis of a single channel.
                 tile = self._augment(image=np.ascontiguousarray(tile))["image"].reshape(tile.shape)
-            tiles.append(tile)
+            tiles.append((tile, version))
         return tiles
+
+    def _draw_version(self, rng: np.random.Generator) -> int:
+        if len(self._scales) == 1:
+            return 0
+        shares = np.array(self._scales) / sum(self._scales)
+        return int(rng.choice(len(shares), p=shares))
 
     def _to_tensor(self, tiles: Sequence[Pixels]) -> Tensor:
         stacked = np.stack(tiles).astype(np.float32) * np.float32(2 / self._top) - 1
@@ -125,10 +146,18 @@ def load_images(
             errors[path] = error
             continue
         if size is not None and image.shape[:2] != size:
-            top = np.iinfo(image.dtype).max
-            image = np.clip(np.rint(resize(image, size)), 0, top).astype(image.dtype)
+            image = _resized(image, size)
         images.append(image)
     return images, errors
+
+
+def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
+    top = np.iinfo(image.dtype).max
+    return np.clip(np.rint(resize(image, size)), 0, top).astype(image.dtype)
+
+
+def _smaller(images: Sequence[Pixels], scale: float) -> list[Pixels]:
+    return [_resized(image, scaled_size((image.shape[0], image.shape[1]), scale)) for image in images]
 
 
 def _compose(steps: Sequence[AugmentationStep]) -> Any:

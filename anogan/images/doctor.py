@@ -23,6 +23,7 @@ from anogan.errors import DataError, ImageError
 from anogan.images.alike import Floats, near_duplicate_pairs, outlier_z, spread
 from anogan.images.decode import ImageInfo, probe, read_image
 from anogan.images.folders import Dataset, file_digest, scan_dataset, split_good
+from anogan.images.tiling import scaled_size
 
 Severity = Literal["error", "warning", "note"]
 
@@ -222,10 +223,12 @@ def _look(path: Path, part: str) -> _Look:
 
 
 def _too_small(folder: _Folder) -> Iterator[Finding]:
-    tile = folder.config.tiles.size
+    tile, scale = folder.config.tiles.size, folder.config.tiles.scales[-1]
     if folder.config.images.size is None:
-        small = [look for look in folder.looks if min(look.info.width, look.info.height) < tile]
-        fault = f"smaller than the network's {tile}x{tile} pixels"
+        sizes = [scaled_size((look.info.height, look.info.width), scale) for look in folder.looks]
+        small = [look for look, size in zip(folder.looks, sizes, strict=True) if min(size) < tile]
+        where = "" if scale == 1 else f" at scale {scale:g} of tiles.scales"
+        fault = f"smaller than the network's {tile}x{tile} pixels{where}"
         advice = "capture them larger, lower tiles.size, or set images.size."
         yield from folder.finding("too-small", "error", small, fault, advice)
 

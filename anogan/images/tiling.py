@@ -5,6 +5,7 @@ Everything is separable into rows and columns, so the ONNX graph stitches by two
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.errors import ShapeError
+from anogan.images.resize import resize
 
 
 @dataclass(frozen=True)
@@ -159,3 +161,70 @@ class TileGrid:
         for i, start in enumerate(starts):
             windows[np.arange(start, start + side), np.arange(i * side, (i + 1) * side)] = weights[i]
         return windows
+
+
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(height, width) of a smaller version, halves rounded up as the ONNX graph rounds them."""
+    return math.floor(size[0] * scale + 0.5), math.floor(size[1] * scale + 0.5)
+
+
+@dataclass(frozen=True)
+class TilePyramid:
+    """The tiles of an image and of smaller versions of it, so that one network sees defects of many sizes.
+
+    All tiles are of one size. They come scale by scale, each scale in the order of its `TileGrid`.
+
+    Attributes:
+        image_size: (height, width) in pixels at scale 1.
+        tile_size: Side of a tile, pixels, at every scale.
+        overlap: Pixels that neighbours share at least.
+        scales: Sides of each version over those of the image, falling from 1.
+
+    Raises:
+        ShapeError: A version is smaller than a tile, or the sizes contradict each other.
+    """
+
+    image_size: tuple[int, int]
+    tile_size: int
+    overlap: int
+    scales: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        TileGrid(self.image_size, self.tile_size, self.overlap)  # Refuses what is wrong at scale 1.
+        for scale in self.scales:
+            height, width = scaled_size(self.image_size, scale)
+            if min(height, width) < self.tile_size:
+                raise ShapeError(
+                    f"an image of {self.image_size[1]}x{self.image_size[0]} pixels is {width}x{height} at "
+                    f"scale {scale:g}, smaller than one tile of {self.tile_size}; take {scale:g} out of "
+                    "tiles.scales, lower tiles.size or enlarge the images with images.size."
+                )
+
+    @cached_property
+    def grids(self) -> tuple[TileGrid, ...]:
+        """One grid per scale."""
+        sizes = (scaled_size(self.image_size, scale) for scale in self.scales)
+        return tuple(TileGrid(size, self.tile_size, self.overlap) for size in sizes)
+
+    @property
+    def n_tiles(self) -> int:
+        """How many tiles cover the image at all scales together."""
+        return sum(grid.n_tiles for grid in self.grids)
+
+    def cut(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The tiles of all scales; `image` is (C, H, W), the result (n_tiles, C, tile_size, tile_size).
+
+        Raises:
+            ShapeError: The image is not of `image_size`.
+        """
+        first, *smaller = self.grids
+        tiles = [first.cut(image)]
+        for grid in smaller:
+            version = resize(image.transpose(1, 2, 0), grid.image_size)
+            tiles.append(grid.cut(version.transpose(2, 0, 1)))
+        return np.concatenate(tiles) if smaller else tiles[0]
+
+    def split(self, values: NDArray[Any]) -> list[NDArray[Any]]:
+        """Per-tile values (n_tiles, ...), apart by scale."""
+        ends = np.cumsum([grid.n_tiles for grid in self.grids])[:-1]
+        return np.split(values, ends)

@@ -193,7 +193,7 @@ def flops_per_image(folder: Path, size: tuple[int, int]) -> float:
     """
     from anogan.export.layers import fold
     from anogan.export.work import multiply_adds
-    from anogan.images.tiling import TileGrid
+    from anogan.images.tiling import TilePyramid
     from anogan.recipes.models import load_scorer
 
     scorer = load_scorer(folder)
@@ -205,7 +205,7 @@ def flops_per_image(folder: Path, size: tuple[int, int]) -> float:
         0 if network is None else multiply_adds(fold(network, "network"), tile)
         for network in (model.networks.encoder, model.head)
     )
-    tiles = TileGrid(model.image_size or size, tile, config.tiles.overlap).n_tiles
+    tiles = TilePyramid(model.image_size or size, tile, config.tiles.overlap, config.tiles.scales).n_tiles
     d_in_search = hidden if config.search.lambda_ > 0 else 0
     once_more = d_in_search if config.search.mask > 0 else 0
     steps = config.search.steps * (2 * (generator + d_in_search) + once_more) + generator + 2 * d_in_search

@@ -15,7 +15,7 @@ from anogan.export import Exported, export_scorer
 from anogan.export.graph import Precision
 from anogan.images.decode import read_image
 from anogan.images.folders import GOOD, file_digest, find_images, scan_dataset
-from anogan.images.tiling import TileGrid
+from anogan.images.tiling import TilePyramid
 from anogan.recipes.models import scorer_of
 
 GATE_IMAGES = 8
@@ -140,7 +140,8 @@ def _within_tiles(bundle: Bundle, images: list[NDArray[np.generic]]) -> list[NDA
     for image in images:
         size = bundle.metadata.get("image_size") or image.shape[:2]
         config = bundle.config.tiles
-        tiles += TileGrid((int(size[0]), int(size[1])), config.size, config.overlap).n_tiles
+        sides = (int(size[0]), int(size[1]))
+        tiles += TilePyramid(sides, config.size, config.overlap, config.scales).n_tiles
         if len(kept) >= 2 and tiles > GATE_TILES:
             break
         kept.append(image)

@@ -36,6 +36,7 @@ from anogan.images.folders import (
     split_good,
 )
 from anogan.images.registration import Aligner, Pixels, align_all, make_reference
+from anogan.images.tiling import scaled_size
 from anogan.inspection import Inspection
 from anogan.recipes.calibrate import HELD_OUT, calibrate_scorer
 from anogan.recipes.pictures import fit_pictures
@@ -292,25 +293,36 @@ def network_image_size(split: Split, config: Config) -> tuple[int, int] | None:
         return config.images.size
     paths = split.train + split.early_stop + split.calibrate
     if config.images.on_mixed_sizes == "keep":
-        _refuse_smaller_than_tiles(paths, config.tiles.size)
+        _refuse_smaller_than_tiles(paths, config)
         return None
     size = most_common_size(paths) if config.images.on_mixed_sizes == "resize" else common_size(paths)
-    if min(size) < config.tiles.size:
+    if not _covers_a_tile(size, config):
         raise DataError(
-            f"Images of {size[1]}x{size[0]} pixels are smaller than tiles.size {config.tiles.size}; set "
-            "tiles.size lower, or images.size to enlarge them."
+            f"Images of {size[1]}x{size[0]} pixels are smaller than tiles.size {config.tiles.size}"
+            f"{_at_smallest(config)}; set tiles.size lower, or images.size to enlarge them."
         )
     return size
 
 
-def _refuse_smaller_than_tiles(paths: Sequence[Path], tile: int) -> None:
+def _covers_a_tile(size: tuple[int, int], config: Config) -> bool:
+    return min(scaled_size(size, config.tiles.scales[-1])) >= config.tiles.size
+
+
+def _at_smallest(config: Config) -> str:
+    """Says at which scale, where there are several."""
+    scales = config.tiles.scales
+    return f" at scale {scales[-1]:g} of tiles.scales" if len(scales) > 1 else ""
+
+
+def _refuse_smaller_than_tiles(paths: Sequence[Path], config: Config) -> None:
     infos = {path: probe(path) for path in paths}
-    small = [path for path, info in infos.items() if min(info.height, info.width) < tile]
+    small = [path for path, info in infos.items() if not _covers_a_tile((info.height, info.width), config)]
     if small:
         info = infos[small[0]]
         raise DataError(
-            f"{len(small)} of {len(paths)} good images are smaller than tiles.size {tile}, first {small[0]} "
-            f"({info.width}x{info.height}); remove them, or set tiles.size lower or images.size."
+            f"{len(small)} of {len(paths)} good images are smaller than tiles.size {config.tiles.size}"
+            f"{_at_smallest(config)}, first {small[0]} ({info.width}x{info.height}); remove them, or set "
+            "tiles.size lower or images.size."
         )
 
 

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anogan.calibration import PARTS, Calibration, combine, pool, smooth
+from anogan.calibration import PARTS, Calibration, combine, part_name, pool, smooth
 from anogan.config import ScoreConfig
 from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
 from anogan.images.decode import Pixels, as_model_image, read_image
 from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import from_network, resize, to_network
-from anogan.images.tiling import TileGrid
+from anogan.images.tiling import TilePyramid
 from anogan.inspection import Inspection, Verdict, decide
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input, residual_map
@@ -36,7 +36,8 @@ class Evidence:
     """What the search found about one image, before calibration.
 
     Attributes:
-        parts: Kind of evidence -> smoothed map (h, w) float32 at network resolution, in the reference's pose.
+        parts: Kind of evidence -> smoothed map (h, w) float32 at network resolution, in the reference's pose;
+            `head@0.5` at half of it, see `part_name`.
         reconstruction: (C, h, w) float32 in [-1, 1], G(z*) stitched, in the image's own pose.
         residual_score: R(x) of the worst tile.
         discrimination_score: D(x) of the worst tile.
@@ -206,15 +207,15 @@ class Scorer:
         for group in self._groups(images):
             started = time.perf_counter()
             prepared = [self._prepare(image) for image in group]
-            grids = [self._grid((x.shape[1], x.shape[2])) for x, _ in prepared]
-            tiles = np.concatenate([grid.cut(x) for grid, (x, _) in zip(grids, prepared, strict=True)])
+            pyramids = [self._pyramid((x.shape[1], x.shape[2])) for x, _ in prepared]
+            tiles = np.concatenate([p.cut(x) for p, (x, _) in zip(pyramids, prepared, strict=True)])
             results = self._inspect_tiles(torch.from_numpy(tiles))
             ms = 1000 * (time.perf_counter() - started) / len(group)
             start = 0
-            for grid, image, (_, alignment) in zip(grids, group, prepared, strict=True):
-                own = {name: values[start : start + grid.n_tiles] for name, values in results.items()}
-                start += grid.n_tiles
-                found.append(self._stitch(own, grid, (image.shape[0], image.shape[1]), ms, alignment))
+            for pyramid, image, (_, alignment) in zip(pyramids, group, prepared, strict=True):
+                own = {name: values[start : start + pyramid.n_tiles] for name, values in results.items()}
+                start += pyramid.n_tiles
+                found.append(self._stitch(own, pyramid, (image.shape[0], image.shape[1]), ms, alignment))
         return found
 
     def _calibrated(self) -> Calibration:
@@ -254,15 +255,16 @@ class Scorer:
         """Refuses an image that the model neither takes as it is nor resizes."""
         wanted, config = self.model.image_size, self.config.images
         if wanted is None:
-            self._grid(size)
+            self._pyramid(size)
         elif size != wanted and config.size is None and config.on_mixed_sizes != "resize":
             raise ImageError(
                 f"the image is {size[1]}x{size[0]} pixels; this model expects {wanted[1]}x{wanted[0]}. "
                 "Crop it alike, or retrain with images.on_mixed_sizes: resize."
             )
 
-    def _grid(self, size: tuple[int, int]) -> TileGrid:
-        return TileGrid(size, self.config.tiles.size, self.config.tiles.overlap)
+    def _pyramid(self, size: tuple[int, int]) -> TilePyramid:
+        tiles = self.config.tiles
+        return TilePyramid(size, tiles.size, tiles.overlap, tiles.scales)
 
     def _inspect_tiles(self, tiles: Tensor) -> dict[str, NDArray[Any]]:
         """Maps, reconstruction and scores of every tile, chunk by chunk."""
@@ -293,20 +295,18 @@ class Scorer:
     def _stitch(
         self,
         tiles: Mapping[str, NDArray[Any]],
-        grid: TileGrid,
+        pyramid: TilePyramid,
         input_size: tuple[int, int],
         ms: float,
         alignment: Alignment | None,
     ) -> Evidence:
         weight = self.config.search.lambda_
-        sigma = self.config.score.smoothing_sigma
-        kinds = [name for name in PARTS if name in tiles]
-        reconstruction = grid.stitch(tiles["reconstruction"])
+        reconstruction = pyramid.grids[0].stitch(pyramid.split(tiles["reconstruction"])[0])
         if alignment is not None:
             reconstruction = alignment.from_reference(reconstruction.transpose(1, 2, 0)).transpose(2, 0, 1)
         residual, discrimination = tiles["residual_score"], tiles["discrimination_score"]
         return Evidence(
-            parts={name: smooth(grid.stitch(tiles[name])[0], sigma) for name in kinds},
+            parts=self._stitched_parts(tiles, pyramid),
             reconstruction=reconstruction,
             residual_score=float(residual.max()),
             discrimination_score=float(discrimination.max()),
@@ -316,6 +316,17 @@ class Scorer:
             ms=ms,
             alignment=alignment,
         )
+
+    def _stitched_parts(self, tiles: Mapping[str, NDArray[Any]], pyramid: TilePyramid) -> dict[str, FloatMap]:
+        sigma = self.config.score.smoothing_sigma
+        return {
+            part_name(kind, scale): smooth(grid.stitch(own)[0], sigma)
+            for kind in PARTS
+            if kind in tiles
+            for scale, grid, own in zip(
+                pyramid.scales, pyramid.grids, pyramid.split(tiles[kind]), strict=True
+            )
+        }
 
 
 def _aligner(model: Model) -> Aligner | None:

@@ -29,6 +29,7 @@ class InputContract(_Part):
         resizes: Whether images of another size are resized to `size` rather than refused.
         tile_size: Side of the network's input, pixels; no image may be smaller when `size` is None.
         tile_overlap: Pixels that neighbouring tiles share.
+        tile_scales: Versions of the image that are searched, by their sides over the image's, falling from 1.
     """
 
     channels: Literal[1, 3]
@@ -37,6 +38,7 @@ class InputContract(_Part):
     resizes: bool
     tile_size: int = Field(ge=1)
     tile_overlap: int = Field(ge=0)
+    tile_scales: tuple[float, ...] = (1.0,)
 
 
 class StepsCalibration(_Part):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anogan.errors import ConfigError, ImageError, ShapeError
 from anogan.images.decode import Pixels, as_model_image, read_image
-from anogan.images.tiling import TileGrid
+from anogan.images.tiling import TilePyramid
 from anogan.inspection import Inspection, ScoredFile, Verdict
 from anogan.station.manifest import InputContract, StepsCalibration, parse_manifest
 from anogan.station.sealed import read_sealed
@@ -256,7 +256,7 @@ def _check_size(image: Pixels, contract: InputContract, name: str) -> None:
     size = image.shape[:2]
     if contract.size is None:
         try:
-            TileGrid((size[0], size[1]), contract.tile_size, contract.tile_overlap)
+            _pyramid(contract, (size[0], size[1]))
         except ShapeError as error:
             raise ImageError(f"{name}: {error}") from error
     elif size != contract.size and not contract.resizes:
@@ -269,4 +269,8 @@ def _check_size(image: Pixels, contract: InputContract, name: str) -> None:
 
 def _tile_count(contract: InputContract, size: tuple[int, ...]) -> int:
     height, width = contract.size or (size[0], size[1])
-    return TileGrid((height, width), contract.tile_size, contract.tile_overlap).n_tiles
+    return _pyramid(contract, (height, width)).n_tiles
+
+
+def _pyramid(contract: InputContract, size: tuple[int, int]) -> TilePyramid:
+    return TilePyramid(size, contract.tile_size, contract.tile_overlap, contract.tile_scales)

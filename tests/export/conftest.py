@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from anogan.calibration import MapStatistics, calibrate
+from anogan.calibration import MapStatistics, calibrate, part_name
 from anogan.config import Config, config_from_dict
 from anogan.gan.blocks import SelfAttention
 from anogan.gan.networks import build_networks, feature_stack
+from anogan.images.tiling import scaled_size
 from anogan.scoring import Model, Scorer
 from anogan.scoring.maps import build_head
 
@@ -76,13 +77,16 @@ def build_torch_scorer(model: Model, threshold: float = 5.8, map_size: tuple[int
     """The model with invented map statistics; good scores are spread around `threshold`."""
     rng = np.random.default_rng(3)
     names = ["residual", "discrimination"] + ([] if model.head is None else ["head"])
-    statistics = {
-        name: MapStatistics(
-            rng.uniform(0.1, 0.6, map_size).astype(np.float32),
-            rng.uniform(0.1, 0.3, map_size).astype(np.float32),
-        )
-        for name in names
-    }
+    statistics = {}
+    for scale in model.config.tiles.scales:
+        size = (1, 1) if map_size == (1, 1) else scaled_size(map_size, scale)
+        statistics |= {
+            part_name(name, scale): MapStatistics(
+                rng.uniform(0.1, 0.6, size).astype(np.float32),
+                rng.uniform(0.1, 0.3, size).astype(np.float32),
+            )
+            for name in names
+        }
     scores = np.linspace(0, threshold, 99)
     return Scorer(model, calibrate(scores, false_reject=0.01, review_share=0.1, statistics=statistics))
 

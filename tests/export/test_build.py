@@ -27,6 +27,17 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, i
     "resized": ({"images": {"size": (48, 64)}}, (48, 64), [(48, 64), (61, 47), (20, 130)]),
     "every size": (KEEP, None, [(32, 32), (33, 90), (57, 57)]),
     "no overlap": ({"tiles": {"overlap": 0}}, (70, 64), [(70, 64)]),
+    "two scales": ({"tiles": {"scales": [1.0, 0.5]}}, (75, 64), [(75, 64)]),
+    "three scales, every size": (
+        KEEP | {"tiles": {"scales": [1.0, 0.7, 0.45]}},
+        None,
+        [(72, 80), (97, 111)],
+    ),
+    "two scales, resized": (
+        {"images": {"size": (64, 80)}, "tiles": {"scales": [1.0, 0.5]}},
+        (64, 80),
+        [(64, 80), (100, 90)],
+    ),
     "latent map": ({"network": {"latent_grid": 4}}, (40, 56), [(40, 56)]),
     "no encoder": ({"encoder": {"mode": "none"}}, (40, 56), [(40, 56)]),
     "restarts": ({"search": {"restarts": 2}}, (40, 56), [(40, 56)]),
@@ -109,8 +120,20 @@ def test_per_pixel_calibration_is_applied_where_it_belongs() -> None:
     assert_agrees(scorer, run(image=np.stack(images)), images, 2e-5)
 
 
-def test_score_is_the_same_to_the_bit_in_every_batch_order_and_chunking() -> None:
-    model = build_model(small_config(), (40, 75))
+def test_per_pixel_calibration_of_each_scale_is_applied_where_it_belongs() -> None:
+    settings = {
+        "calibration": {"map": "per-pixel"},
+        "search": {"steps": 0},
+        "tiles": {"scales": [1.0, 0.5]},
+    }
+    scorer, run = scorers(settings, (75, 64), map_size=(75, 64))
+    images = images_of(scorer.config, 2, (75, 64))
+    assert_agrees(scorer, run(image=np.stack(images)), images, 2e-5)
+
+
+@pytest.mark.parametrize("scales", [[1.0], [1.0, 0.8]])
+def test_score_is_the_same_to_the_bit_in_every_batch_order_and_chunking(scales: list[float]) -> None:
+    model = build_model(small_config(tiles={"scales": scales}), (40, 75))
     scorer = build_torch_scorer(model)
     assert scorer.calibration is not None
     whole = session_run(build_scorer(model, scorer.calibration))

@@ -66,6 +66,26 @@ def test_every_place_of_an_image_is_drawn_its_last_row_and_column_too() -> None:
     assert corners == {36 * y + x for y in range(3) for x in range(5)}
 
 
+def test_tiles_come_from_every_scale_in_proportion_to_it() -> None:
+    """Columns of the image rise by one level per pixel, so by two at half its size."""
+    ramp = np.broadcast_to(np.arange(80, dtype=np.uint8), (72, 80))[..., None]
+    config = tiny_config(images={"channels": 1}, tiles={"size": 32, "overlap": 8, "scales": [1.0, 0.5]})
+    batch = TileSource([ramp], config).damaged_batch(0, 300, clean_share=1.0)
+    slopes = ((batch.clean[:, 0, 0, 20] - batch.clean[:, 0, 0, 10]) * 255 / 2 / 10).round().tolist()
+
+    assert set(slopes) == {1.0, 2.0}
+    assert 0.55 < slopes.count(1.0) / 300 < 0.78
+
+
+def test_one_scale_draws_nothing_but_image_and_place() -> None:
+    """So a training that was begun before there were scales goes on with the same tiles."""
+    rng = np.random.default_rng([0, 0, STEP])
+    image, top, left = (int(rng.integers(n)) for n in (5, 40 - 31, 56 - 31))
+    expected = part(image)[top : top + 32, left : left + 32].astype(np.float32) * np.float32(2 / 255) - 1
+
+    np.testing.assert_array_equal(_source().batch(STEP, 1)[0].permute(1, 2, 0).numpy(), expected)
+
+
 def test_an_image_of_tile_size_is_used_whole() -> None:
     source = _source(size=(32, 32))
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anogan.errors import ShapeError
-from anogan.images.tiling import TileGrid
+from anogan.images.resize import resize
+from anogan.images.tiling import TileGrid, TilePyramid, scaled_size
 
 
 @st.composite
@@ -85,3 +86,33 @@ def test_sizes_that_contradict_each_other_are_refused() -> None:
         grid.cut(np.zeros((1, 16, 17)))
     with pytest.raises(ShapeError, match="cannot stitch"):
         grid.stitch(np.zeros((3, 1, 8, 8)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(grid=grids())
+def test_a_pyramid_of_one_scale_is_the_grid(grid: TileGrid) -> None:
+    image = noise(2, *grid.image_size)
+    pyramid = TilePyramid(grid.image_size, grid.tile_size, grid.overlap)
+    assert pyramid.n_tiles == grid.n_tiles
+    np.testing.assert_array_equal(pyramid.cut(image), grid.cut(image))
+
+
+def test_a_pyramid_s_tiles_are_those_of_the_smaller_images_scale_by_scale() -> None:
+    image = noise(2, 40, 51)
+    pyramid = TilePyramid((40, 51), 8, 2, (1.0, 0.5, 0.3))
+    parts = pyramid.split(pyramid.cut(image))
+    for grid, size, tiles in zip(pyramid.grids, [(40, 51), (20, 26), (12, 15)], parts, strict=True):
+        smaller = resize(image.transpose(1, 2, 0), size).transpose(2, 0, 1)
+        assert grid.image_size == size
+        np.testing.assert_allclose(grid.stitch(tiles), smaller, atol=1e-5)
+
+
+def test_half_a_pixel_is_rounded_up_at_every_size() -> None:
+    assert [scaled_size((n, n), 0.5)[0] for n in (5, 6, 7, 8, 9)] == [3, 3, 4, 4, 5]
+
+
+def test_a_version_smaller_than_a_tile_is_refused_with_its_scale() -> None:
+    with pytest.raises(ShapeError, match=r"60x30 pixels is 30x15 at scale 0\.5, smaller than one tile of 16"):
+        TilePyramid((30, 60), 16, 4, (1.0, 0.5))
+    with pytest.raises(ShapeError, match="60x30 pixels is smaller than one tile of 32"):
+        TilePyramid((30, 60), 32, 4, (1.0, 0.5))
