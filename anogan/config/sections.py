@@ -113,6 +113,12 @@ class NetworkConfig(_Section):
         ge=0,
         description="Side of the feature map that gets self-attention (SAGAN), such as 16; 0 is off.",
     )
+    condition: Literal["none", "tile-position"] = Field(
+        "none",
+        description="What the networks are told of a tile beside its pixels. `tile-position` (y and x of its "
+        "centre in the image): for parts that always lie alike, where what is right in one place is a defect "
+        "in another.",
+    )
 
 
 class GanConfig(_Section):
@@ -374,6 +380,7 @@ class Config(_Section):
             raise ValueError("gan.loss wgan-gp needs network.discriminator_norm none, layer or group")
         if self.gan.packing > 1 and self.encoder.mode == "joint":
             raise ValueError("gan.packing needs encoder.mode none, izi, izi_f or ziz")
+        self._refuse_with_condition()
         if self.search.bank > 0 and self.encoder.mode != "none":
             raise ValueError("search.bank needs encoder.mode: none; an encoder gives a better start")
         if self.images.size is not None and min(self.images.size) < size:
@@ -389,6 +396,18 @@ class Config(_Section):
         if self.images.on_mixed_sizes == "keep" and self.images.registration != "none":
             raise ValueError("images.registration needs images of one size; set images.size")
         return self
+
+    def _refuse_with_condition(self) -> None:
+        """These compare or prepare images without regard to what each was told."""
+        condition = self.network.condition
+        without = {
+            "gan.packing above 1": self.gan.packing > 1,
+            "gan.mode_seeking_weight above 0": self.gan.mode_seeking_weight > 0,
+            "search.bank above 0": self.search.bank > 0,
+        }
+        for setting, used in without.items():
+            if condition != "none" and used:
+                raise ValueError(f"{setting} needs network.condition: none, got {condition}")
 
 
 def _power_of_two(n: int) -> bool:

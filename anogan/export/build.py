@@ -23,10 +23,11 @@ from anogan.export.geometry import (
     smooth,
     stitch,
     tiling,
+    with_positions,
 )
 from anogan.export.gradient import forward
 from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph, Precision
-from anogan.export.search import FoldedNetworks, latent_search
+from anogan.export.search import FoldedNetworks, given, latent_search
 from anogan.export.support import refuse_unsupported
 from anogan.scoring.model import Model
 from anogan.scoring.scorer import CHUNK_PIXELS
@@ -182,6 +183,8 @@ def _cut_versions(g: Graph, config: Config, x: str, height: str, width: str) -> 
             smaller = resize(g, x, *sides)
         rows, columns = (tiling(g, side, tile, overlap) for side in sides)
         own = cut(g, smaller, rows, columns, channels, tile)
+        if config.network.condition == "tile-position":
+            own = with_positions(g, own, rows, columns)
         tiles.append(own)
         versions.append(_Version(scale, rows, columns, length(g, own, 0)))
     return versions, tiles[0] if len(tiles) == 1 else g.op("Concat", *tiles, axis=0)
@@ -259,7 +262,7 @@ def _all_tiles(g: Graph, stacked: str, total: str) -> str:
 
 def _search_chunk(g: Graph, networks: FoldedNetworks, config: Config, x: str) -> _Chunks:
     z, steps_used = latent_search(g, networks, config.search, x, "steps")
-    reconstruction = forward(g, networks.generator, z)[-1]
+    reconstruction = forward(g, networks.generator, given(g, networks, z, x))[-1]
     found = tile_evidence(g, networks, x, reconstruction)
     weight = config.search.lambda_
     anomaly = g.op(

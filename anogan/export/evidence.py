@@ -14,7 +14,7 @@ from anogan.errors import CalibrationError
 from anogan.export.geometry import COLUMNS, ROWS, length
 from anogan.export.gradient import enlarge, forward
 from anogan.export.graph import DOUBLE, FLOAT, INT64, Graph
-from anogan.export.search import FoldedNetworks, features
+from anogan.export.search import FoldedNetworks, features, given, image_of
 from anogan.scoring.scorer import score_weights
 
 PASS, REVIEW, REJECT = 0, 1, 2
@@ -36,9 +36,9 @@ class TileEvidence:
 
 
 def tile_evidence(g: Graph, networks: FoldedNetworks, x: str, reconstruction: str) -> TileEvidence:
-    """Residual, discrimination and head maps of tiles (T, C, t, t) and their scores."""
-    difference = g.op("Abs", g.op("Sub", x, reconstruction))
-    discrimination = _discrimination_map(g, networks, x, reconstruction)
+    """Residual, discrimination and head maps of tiles (T, C + K, t, t) and their scores."""
+    difference = g.op("Abs", g.op("Sub", image_of(g, networks, x), reconstruction))
+    discrimination = _discrimination_map(g, networks, x, given(g, networks, reconstruction, x))
     maps = {
         "residual": g.op("ReduceMean", difference, g.i64([1]), keepdims=1),
         "discrimination": discrimination,

@@ -72,12 +72,14 @@ class Tiling:
 
     Attributes:
         n: Tiles, int64 scalar.
+        centres: (n,) float32, `tile_position` of each tile.
         positions: (n t,) image row of each row of the mosaic, in which tiles lie side by side.
         sources: For each of three tiles that may cover an image row: (length,) its row in the mosaic.
         weights: And (length,) float32, its share; 0 where it does not cover the row.
     """
 
     n: str
+    centres: str
     positions: str
     sources: tuple[str, ...]
     weights: tuple[str, ...]
@@ -105,10 +107,17 @@ def tiling(g: Graph, size: str, tile: int, overlap: int) -> Tiling:
     total = g.op("Sum", *shares)
     return Tiling(
         n=n,
+        centres=_centres(g, starts, size, tile),
         positions=g.op("Reshape", inside, g.i64([-1])),
         sources=tuple(_mosaic_row(g, c, row, tile) for c in candidates),
         weights=tuple(g.cast(g.op("Div", share, total), FLOAT) for share in shares),
     )
+
+
+def _centres(g: Graph, starts: str, size: str, tile: int) -> str:
+    doubled = g.op("Add", g.op("Mul", starts, g.i64(2)), g.i64(tile))
+    share = g.op("Div", g.cast(doubled, DOUBLE), g.cast(size, DOUBLE))
+    return g.cast(g.op("Sub", share, g.constant(1.0, np.float64)), FLOAT)
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,20 @@ def cut(g: Graph, x: str, rows: Tiling, columns: Tiling, channels: int, tile: in
     split = g.op("Reshape", mosaic, _shape(g, 0, channels, rows.n, tile, columns.n, tile))
     ordered = g.op("Transpose", split, perm=[0, 2, 4, 1, 3, 5])
     return g.op("Reshape", ordered, g.i64([-1, channels, tile, tile]))
+
+
+def with_positions(g: Graph, tiles: str, rows: Tiling, columns: Tiling) -> str:
+    """`with_condition` of the tiles of `cut` and `TileGrid.positions`: (T, C + 2, t, t)."""
+    y = g.op("Reshape", rows.centres, g.i64([1, -1, 1, 1]))
+    x = g.op("Reshape", columns.centres, g.i64([1, 1, -1, 1]))
+    per_image = g.op("Unsqueeze", g.op("Mul", rows.n, columns.n), g.i64([0]))
+    images = g.op("Div", g.op("Shape", tiles, end=1), per_image)
+    shape = g.op("Concat", images, *(g.op("Reshape", n, g.i64([1])) for n in (rows.n, columns.n)), axis=0)
+    shape = g.op("Concat", shape, g.i64([1]), axis=0)
+    places = g.op("Concat", g.op("Expand", y, shape), g.op("Expand", x, shape), axis=3)
+    maps = g.op("Reshape", places, g.i64([-1, 2, 1, 1]))
+    sides = g.op("Concat", g.i64([1, 1]), g.op("Shape", tiles, start=2), axis=0)
+    return g.op("Concat", tiles, g.op("Expand", maps, sides), axis=1)
 
 
 def stitch(g: Graph, tiles: str, rows: Tiling, columns: Tiling, channels: int, tile: int) -> str:

@@ -17,6 +17,7 @@ from anogan.export.gradient import backward, forward
 from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
 from anogan.export.layers import Convolution, Layer, fold
 from anogan.export.residuals import defect_mask, pixel_term, sample_mean
+from anogan.gan.condition import condition_dim
 from anogan.gan.networks import feature_stack
 from anogan.scoring.inverter import starting_codes
 from anogan.scoring.model import Model
@@ -46,8 +47,9 @@ class FoldedNetworks:
         head: `head_input` -> logit, or None.
         feature_scales: (L,).
         fixed_starts: (R, d, g, g), the codes that a search starts from.
-        image_shape: (C, t, t) of one tile.
+        image_shape: (C, t, t) of one tile's picture.
         bank: (B, d, g, g), the codes from which each tile's starts are taken, or None.
+        condition: K, the maps of its condition behind it.
     """
 
     generator: tuple[Layer, ...]
@@ -58,6 +60,7 @@ class FoldedNetworks:
     fixed_starts: NDArray[np.float32]
     image_shape: tuple[int, int, int]
     bank: NDArray[np.float32] | None = None
+    condition: int = 0
 
     @property
     def feature_shapes(self) -> list[tuple[int, int, int]]:
@@ -91,6 +94,7 @@ class FoldedNetworks:
             fixed_starts=starts.numpy(),
             image_shape=(config.images.channels, size, size),
             bank=None if bank is None else bank.numpy(),
+            condition=condition_dim(config),
         )
 
 
@@ -114,6 +118,26 @@ def features(g: Graph, networks: FoldedNetworks, x: str) -> list[str]:
         x = forward(g, stage, x)[-1]
         found.append(x)
     return found
+
+
+def image_of(g: Graph, networks: FoldedNetworks, tiles: str) -> str:
+    """The pictures of tiles (N, C + K, t, t) without their condition."""
+    return _first(g, tiles, networks.image_shape[0]) if networks.condition else tiles
+
+
+def given(g: Graph, networks: FoldedNetworks, x: str, tiles: str) -> str:
+    """Codes or pictures (N, d, h, w) under the condition of their tiles: (N, d + K, h, w)."""
+    if not networks.condition:
+        return x
+    begin = [networks.image_shape[0], 0, 0]
+    end = [begin[0] + networks.condition, 1, 1]
+    condition = g.op("Slice", tiles, g.i64(begin), g.i64(end), g.i64([1, 2, 3]))
+    sides = g.op("Concat", g.i64([1, 1]), g.op("Shape", x, start=2), axis=0)
+    return g.op("Concat", x, g.op("Expand", condition, sides), axis=1)
+
+
+def _first(g: Graph, x: str, channels: int) -> str:
+    return g.op("Slice", x, g.i64([0]), g.i64([channels]), g.i64([1]))
 
 
 def starts(g: Graph, networks: FoldedNetworks, x: str) -> str:
@@ -148,12 +172,13 @@ def objective(
         g: Where to write.
         networks: Folded networks.
         config: lambda, residual, prior weight.
-        x: Tiles (N, C, t, t).
+        x: Tiles (N, C + K, t, t).
         wanted: f(x); not used with lambda 0, nor with a mask, under which x changes with z.
         z: (N, d, g, g).
         gradient: Whether the gradient is wanted.
     """
-    generated = forward(g, networks.generator, z)
+    tiles, x = x, image_of(g, networks, x)
+    generated = forward(g, networks.generator, given(g, networks, z, tiles))
     y = generated[-1]
     pixels = int(np.prod(networks.image_shape))
     # A gradient per pixel of a mean is below what half precision can hold, so it is carried as a sum's.
@@ -165,12 +190,15 @@ def objective(
         cost = g.op("Mul", sample_mean(g, g.cast(mask, FLOAT)), g.f32(config.mask))
         # Where it is masked, x is what G makes of z, so that nothing there pulls z.
         difference, x = g.op("Where", mask, g.f32(0), difference), g.op("Where", mask, y, x)
-        wanted = features(g, networks, x) if config.lambda_ > 0 else []
+        wanted = features(g, networks, given(g, networks, x, tiles)) if config.lambda_ > 0 else []
     value, slope = pixel_term(g, config, difference, networks.image_shape, scale * weight)
     value = g.op("Mul", g.op("Add", value, cost) if cost else value, g.f32(weight))
     if config.lambda_ > 0:
-        distance, at_image = _discrimination(g, networks, config, y, wanted, scale if gradient else 0)
+        seen = given(g, networks, y, tiles)
+        distance, at_image = _discrimination(g, networks, config, seen, wanted, scale if gradient else 0)
         value = g.op("Add", value, distance)
+        if gradient and networks.condition:
+            at_image = _first(g, at_image, networks.image_shape[0])
         slope = g.op("Add", slope, at_image) if gradient else slope
     d = networks.fixed_starts[0].size
     if config.prior_weight > 0:
@@ -179,6 +207,9 @@ def objective(
     if not gradient:
         return Point(value, "")
     at_z = backward(g, networks.generator, generated, slope)
+    if networks.condition:
+        # The condition stands still: what would move it is left out.
+        at_z = _first(g, at_z, networks.fixed_starts.shape[1])
     at_z = at_z if scale == 1 else g.op("Mul", at_z, g.f32(1 / scale))
     if config.prior_weight > 0:
         at_z = g.op("Add", at_z, g.op("Mul", z, g.f32(2 * config.prior_weight / d)))
@@ -326,7 +357,7 @@ def latent_search(
         g: Where to write.
         networks: Folded networks.
         config: The search's settings.
-        x: Tiles (N, C, t, t) in [-1, 1].
+        x: Tiles (N, C + K, t, t) in [-1, 1].
         steps: int64 scalar.
 
     Returns:

@@ -10,6 +10,7 @@ from torch import Tensor, nn, optim
 from torch.func import functional_call
 
 from anogan.config import GanConfig
+from anogan.gan.condition import condition_of, image_of, with_condition
 from anogan.gan.diffaugment import ada_step, augment
 from anogan.gan.losses import clip_weights, discriminator_loss, discriminator_penalty, generator_loss
 
@@ -32,6 +33,7 @@ class Adversary(nn.Module):
         config: GanConfig,
         discriminators: Sequence[nn.Module],
         *,
+        condition: int = 0,
         mixed: Context = nullcontext,
         on_gradients: Callable[[nn.Module], None] = lambda _: None,
     ) -> None:
@@ -40,6 +42,8 @@ class Adversary(nn.Module):
         Args:
             config: Losses, regularisers, learning rates and the number of steps.
             discriminators: At least one; the first gives the figures.
+            condition: How many of the samples' last channels are their condition: neither augmented nor
+                penalised, and alike in row i of real and generated samples.
             mixed: Precision of forward passes; penalties are always in fp32.
             on_gradients: Called with a network between its backward pass and its update.
         """
@@ -55,7 +59,7 @@ class Adversary(nn.Module):
             )
             for discriminator in discriminators
         ]
-        self._mixed, self._on_gradients = mixed, on_gradients
+        self._mixed, self._on_gradients, self._condition = mixed, on_gradients, condition
         device = next(discriminators[0].parameters()).device
         self.register_buffer("probability", torch.zeros((), device=device))
         self.register_buffer("accuracy", torch.full((), 0.5, device=device))
@@ -104,9 +108,9 @@ class Adversary(nn.Module):
             fake_logits = torch.cat([discriminator(fake).float() for fake in seen_fakes])
         loss = discriminator_loss(self.config.loss, logits, fake_logits, self.config.label_smoothing)
         n = min(len(seen), len(seen_fakes[0]))
-        penalty = discriminator_penalty(
-            self.config, step, discriminator, seen[:n], seen_fakes[0][:n].float(), draw
-        )
+        images, fake_images = (image_of(x[:n], self._condition) for x in (seen, seen_fakes[0]))
+        judge = self._under_condition(discriminator, seen[:n])
+        penalty = discriminator_penalty(self.config, step, judge, images, fake_images.float(), draw)
         optimiser.zero_grad(set_to_none=True)
         (loss if penalty is None else loss + penalty).backward()
         self._on_gradients(discriminator)
@@ -148,7 +152,8 @@ class Adversary(nn.Module):
 
     def view(self, x: Tensor, step: int, draw: torch.Generator) -> Tensor:
         """What a discriminator sees of x: augmented, noisy, packed, as the config says."""
-        config = self.config
+        config, condition = self.config, self._condition_of(x)
+        x = image_of(x, self._condition)
         if config.diffaugment:
             adaptive = None if config.ada_target is None else self.probability
             x = augment(x, config.diffaugment, draw, adaptive)
@@ -156,7 +161,15 @@ class Adversary(nn.Module):
             # Overlapping supports keep D's loss informative (Sonderby et al. 2017, arXiv:1610.04490).
             sigma = config.instance_noise * max(0.0, 1 - step / config.steps)
             x = x + sigma * torch.randn(x.shape, generator=draw).to(x.device)
-        return pack(x, config.packing)
+        return pack(x if condition is None else with_condition(x, condition), config.packing)
+
+    def _condition_of(self, x: Tensor) -> Tensor | None:
+        return condition_of(x, self._condition) if self._condition else None
+
+    def _under_condition(self, discriminator: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """D as a function of images alone, under the condition of x."""
+        condition = self._condition_of(x)
+        return discriminator if condition is None else lambda i: discriminator(with_condition(i, condition))
 
     def _unrolled(self, discriminator: nn.Module, rate: float, real: Tensor, fake: Tensor) -> Tensor:
         """Logits of D after `unroll_steps` more steps, differentiable through them.

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn, optim
 
 from anogan.config import Config
+from anogan.gan.condition import condition_dim, given, image_of
 from anogan.gan.device import autocast, training_precision
-from anogan.gan.networks import Networks, build_encoder, feature_stack, features, sample_prior
+from anogan.gan.networks import Networks, build_encoder_of, feature_stack, features, sample_prior
 from anogan.gan.tiles import TileSource
 
 
@@ -38,11 +39,8 @@ class EncoderStage:
         self._precision = training_precision(config.runtime, device)
         self._networks = networks.eval_frozen()
         self._stages = feature_stack(networks.discriminator)
-        network = config.network
-        encoder = build_encoder(
-            config.tiles.size, config.images.channels, network.latent_dim, network.latent_grid, network.width
-        )
-        self.encoder = encoder.to(device).to(memory_format=torch.channels_last)
+        self._k = condition_dim(config)
+        self.encoder = build_encoder_of(config).to(device).to(memory_format=torch.channels_last)
         self._optimiser = optim.Adam(self.encoder.parameters(), config.encoder.learning_rate, foreach=True)
 
     def modules(self) -> Mapping[str, nn.Module]:
@@ -65,9 +63,11 @@ class EncoderStage:
     def _code_loss(self, step: int) -> Tensor:
         draw = torch.Generator().manual_seed(hash((self.config.seed, step, 1)) & 0x7FFFFFFF)
         z = sample_prior(self.config.gan.batch_size, self.config, draw, self._device)
+        # A code has no condition of its own: it takes that of a training tile.
+        tiles = self._source.batch(step, len(z)).to(self._device) if self._k else z
         with torch.no_grad():
-            images = self._networks.generator(z)
-        error: Tensor = (self.encoder(images).float() - z).square().mean()
+            images = self._networks.generator(given(z, tiles, self._k))
+        error: Tensor = (self.encoder(given(images, tiles, self._k)).float() - z).square().mean()
         return error
 
     def _image_loss(self, step: int) -> Tensor:
@@ -77,11 +77,11 @@ class EncoderStage:
             target, seen = batch.clean.to(self._device), batch.damaged.to(self._device)
         else:
             target = seen = self._source.batch(step, n).to(self._device)
-        again = self._networks.generator(self.encoder(seen))
-        loss: Tensor = (target - again.float()).square().mean()
+        again = self._networks.generator(given(self.encoder(seen), seen, self._k))
+        loss: Tensor = (image_of(target, self._k) - again.float()).square().mean()
         if encoder.mode == "izi_f":
             wanted = features(self._stages, target)[-1].float()
-            got = features(self._stages, again)[-1].float()
+            got = features(self._stages, given(again, seen, self._k))[-1].float()
             loss = loss + encoder.feature_weight * (wanted - got).square().mean()
         return loss
 
@@ -89,9 +89,9 @@ class EncoderStage:
     def look(self, step: int) -> dict[str, float]:
         """Mean absolute reconstruction error of held-out good tiles."""
         x = self._held_out.batch(0, 32).to(self._device)
-        again = self._networks.generator(self.encoder.eval()(x))
+        again = self._networks.generator(given(self.encoder.eval()(x), x, self._k))
         self.encoder.train()
-        return {"held_out_reconstruction": float((x - again).abs().mean())}
+        return {"held_out_reconstruction": float((image_of(x, self._k) - again).abs().mean())}
 
     def finish(self) -> Networks:
         """The GAN's networks with the trained encoder, frozen, in eval mode."""

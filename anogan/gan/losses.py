@@ -6,11 +6,15 @@ sigmoid.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anogan.config import GanConfig
+
+Judge = Callable[[Tensor], Tensor]  # A discriminator: samples -> logits.
 
 
 def discriminator_loss(kind: str, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -44,9 +48,7 @@ def generator_loss(kind: str, fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def gradient_penalty(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, generator: torch.Generator
-) -> Tensor:
+def gradient_penalty(discriminator: Judge, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
     """E[(|grad D(x^)| - 1)^2] on lines from real to fake (Gulrajani 2017, arXiv:1704.00028, eq. 3)."""
     share = torch.rand((real.shape[0], *[1] * (real.ndim - 1)), generator=generator).to(real.device)
     between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
@@ -55,7 +57,7 @@ def gradient_penalty(
     return (lengths - 1).square().mean()
 
 
-def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
+def r1_penalty(discriminator: Judge, real: Tensor) -> Tensor:
     """Half of E[|grad D(x)|^2] on real images (Mescheder et al. 2018, arXiv:1801.04406, eq. 9)."""
     real = real.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
@@ -65,7 +67,7 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 def discriminator_penalty(
     config: GanConfig,
     step: int,
-    discriminator: nn.Module,
+    discriminator: Judge,
     real: Tensor,
     fake: Tensor,
     generator: torch.Generator,

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from anogan.config import Config
 from anogan.gan.adversary import Adversary, pack
+from anogan.gan.condition import condition_dim, given, image_of
 from anogan.gan.networks import Networks, sample_prior
 from anogan.gan.tiles import TileSource
 
@@ -28,17 +29,18 @@ class Monitor:
         self, config: Config, source: TileSource, held_out: TileSource, device: torch.device
     ) -> None:
         self._config, self._source, self._held_out_source, self._device = config, source, held_out, device
+        self._k = condition_dim(config)
 
     @cached_property
     def _real(self) -> tuple[Tensor, Tensor]:
-        """Training and held-out tiles, (64, C, t, t) each; the same at every look."""
+        """Training and held-out tiles, (64, C + K, t, t) each; the same at every look."""
         train = self._source.batch(FIXED_TRAINING_STEP, TILES)
         held_out = self._held_out_source.batch(0, TILES)
         return train.to(self._device), held_out.to(self._device)
 
     @cached_property
     def _extract(self) -> FeatureExtractor:
-        return FeatureExtractor(self._config.images.channels, self._real[0])
+        return FeatureExtractor(self._config.images.channels, image_of(self._real[0], self._k))
 
     def figures(
         self,
@@ -57,11 +59,12 @@ class Monitor:
         """
         train, held_out = self._real
         codes = sample_prior(TILES, self._config, torch.Generator().manual_seed(0), self._device)
+        codes = given(codes, train, self._k)
         with torch.no_grad():
             fakes = batch_statistics(networks.generator, codes)
             kept = batch_statistics(averaged.generator, codes).float()
-            figures = self._discriminator_figures(adversary, train, held_out, fakes)
-            figures |= self._image_figures(kept, train, held_out)
+            figures = self._discriminator_figures(adversary, train, held_out, given(fakes, train, self._k))
+            figures |= self._image_figures(kept, image_of(train, self._k), image_of(held_out, self._k))
         figures["held_out_reconstruction"] = self._inversion_error(averaged, held_out)
         figures |= {
             "g_gradient": gradient_norm(networks.generator),
@@ -123,19 +126,21 @@ class Monitor:
         """Mean |x - G(z)| of held-out good tiles, with E's code or after a short search."""
         if networks.encoder is not None:
             with torch.no_grad():
-                again = networks.generator.eval()(networks.encoder.eval()(x))
-            return float((x - again).abs().mean())
-        x, generator = x[: TILES // 4], networks.generator.eval()
+                again = networks.generator.eval()(given(networks.encoder.eval()(x), x, self._k))
+            return float((image_of(x, self._k) - again).abs().mean())
+        tiles, generator = x[: TILES // 4], networks.generator.eval()
+        x = image_of(tiles, self._k)
         z = torch.zeros_like(sample_prior(len(x), self._config, torch.Generator(), self._device))
         z.requires_grad_(True)
         optimiser = optim.Adam([z], lr=0.1)
         for _ in range(SEARCH_STEPS):
             # Summed over tiles: each is searched as if it were alone.
-            error = (x - generator(z)).abs().flatten(1).mean(dim=1).sum()
+            again = generator(given(z, tiles, self._k))
+            error = (x - again).abs().flatten(1).mean(dim=1).sum()
             (z.grad,) = torch.autograd.grad(error, z)
             optimiser.step()
         with torch.no_grad():
-            return float((x - generator(z)).abs().mean())
+            return float((x - generator(given(z, tiles, self._k))).abs().mean())
 
 
 def batch_statistics(network: nn.Module, x: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from anogan.gan.blocks import (
     minibatch_layer,
     norm_layer,
 )
+from anogan.gan.condition import condition_dim, tile_channels
 
 MINIBATCH = (MinibatchDiscrimination, MinibatchStddev)
 TRAINING_ONLY = (*MINIBATCH, nn.Dropout2d)
@@ -60,13 +61,11 @@ def build_networks(config: Config, *, training: bool = False) -> Networks:
         training: Give D the layers that only training needs; `for_scoring` takes them out again.
     """
     network, size, channels = config.network, config.tiles.size, config.images.channels
-    encoder = None
-    if config.encoder.mode != "none":
-        encoder = build_encoder(size, channels, network.latent_dim, network.latent_grid, network.width)
+    encoder = build_encoder_of(config) if config.encoder.mode != "none" else None
     generator = build_generator(
         size,
         channels,
-        network.latent_dim,
+        network.latent_dim + condition_dim(config),
         network.latent_grid,
         network.width,
         upsampling=network.upsampling,
@@ -77,7 +76,7 @@ def build_networks(config: Config, *, training: bool = False) -> Networks:
         return Networks(generator, build_training_discriminator(config), encoder)
     discriminator = build_discriminator(
         size,
-        channels,
+        tile_channels(config),
         network.width,
         norm=network.discriminator_norm,
         attention_at=network.attention_at,
@@ -90,7 +89,7 @@ def build_training_discriminator(config: Config) -> nn.Sequential:
     gan, network = config.gan, config.network
     return build_discriminator(
         config.tiles.size,
-        config.images.channels * gan.packing,
+        tile_channels(config) * gan.packing,
         network.width,
         norm=network.discriminator_norm,
         attention_at=network.attention_at,
@@ -111,7 +110,7 @@ def build_generator(
     norm: str = "batch",
     attention_at: int = 0,
 ) -> nn.Sequential:
-    """G: z (N, latent_dim, g, g) -> image (N, channels, size, size) in [-1, 1].
+    """G: z (N, latent_dim, g, g), with its condition behind it -> image (N, channels, size, size) in [-1, 1].
 
     With g = 1 the first layer is the 4 x 4 projection of Radford 2015; a latent map starts with a
     3 x 3 convolution and is fully convolutional from there. `upsampling: resize` puts a nearest
@@ -200,6 +199,14 @@ def _conv_like(layer: nn.Module, weight: Tensor | None = None) -> nn.Conv2d:
     if layer.bias is not None:
         conv.bias = nn.Parameter(layer.bias.clone())
     return conv
+
+
+def build_encoder_of(config: Config) -> nn.Sequential:
+    """A fresh E for a config, see `build_encoder`."""
+    network = config.network
+    return build_encoder(
+        config.tiles.size, tile_channels(config), network.latent_dim, network.latent_grid, network.width
+    )
 
 
 def build_encoder(size: int, channels: int, latent_dim: int, latent_grid: int, width: int) -> nn.Sequential:

@@ -20,21 +20,31 @@ from torch import Tensor
 
 from anogan.config import AugmentationStep, Config
 from anogan.errors import ConfigError, DataError, ImageError
+from anogan.gan.condition import with_condition
 from anogan.images.decode import read_image
 from anogan.images.resize import resize
 from anogan.images.synthetic_defects import draw_defects, two_levels
-from anogan.images.tiling import scaled_size
+from anogan.images.tiling import scaled_size, tile_position
 
 Pixels = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class DamagedBatch:
-    """Tiles before and after synthetic damage: (N, C, t, t) in [-1, 1], mask (N, 1, t, t) in {0, 1}."""
+    """Tiles before and after synthetic damage: (N, C + K, t, t) in [-1, 1], mask (N, 1, t, t) in {0, 1}."""
 
     clean: Tensor
     damaged: Tensor
     mask: Tensor
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """A tile (t, t, C), the number of the scale that it comes from, and its condition."""
+
+    tile: Pixels
+    version: int
+    condition: tuple[float, ...]
 
 
 class TileSource:
@@ -42,6 +52,9 @@ class TileSource:
 
     With several `tiles.scales` a tile comes from each scale in proportion to it: two of three from the full
     image with [1.0, 0.5]. Smaller versions have fewer different tiles, but each scale is scored alike.
+
+    Behind its C colours each tile carries the K maps of its condition, see `anogan.gan.condition`; K is 0
+    without one.
     """
 
     def __init__(self, images: Sequence[Pixels], config: Config, stream: int = 0) -> None:
@@ -74,8 +87,9 @@ class TileSource:
         return TileSource(self._images, self._config, stream)
 
     def batch(self, step: int, n: int) -> Tensor:
-        """n clean tiles for a step, (n, C, t, t) float32 in [-1, 1]."""
-        return self._to_tensor([tile for tile, _ in self._crops(self._rng(step), n)])
+        """n clean tiles for a step, (n, C + K, t, t) float32 in [-1, 1]."""
+        crops = self._crops(self._rng(step), n)
+        return self._to_tensor([crop.tile for crop in crops], crops)
 
     def damaged_batch(self, step: int, n: int, *, clean_share: float = 0.25) -> DamagedBatch:
         """n tiles with synthetic defects; `clean_share` of them stay undamaged, with an empty mask.
@@ -85,23 +99,24 @@ class TileSource:
         rng = self._rng(step)
         crops = self._crops(rng, n)
         damaged, masks = [], []
-        for tile, version in crops:
+        for crop in crops:
             if rng.random() < clean_share:
-                bad, mask = tile, np.zeros(tile.shape[:2], np.bool_)
+                bad, mask = crop.tile, np.zeros(crop.tile.shape[:2], np.bool_)
             else:
-                bad, mask = draw_defects(tile, self._config.defects, rng, self._levels[version])
+                bad, mask = draw_defects(crop.tile, self._config.defects, rng, self._levels[crop.version])
             damaged.append(bad)
             masks.append(mask)
         mask_tensor = torch.from_numpy(np.stack(masks)[:, None].astype(np.float32))
         return DamagedBatch(
-            self._to_tensor([tile for tile, _ in crops]), self._to_tensor(damaged), mask_tensor
+            self._to_tensor([crop.tile for crop in crops], crops),
+            self._to_tensor(damaged, crops),
+            mask_tensor,
         )
 
     def _rng(self, step: int) -> np.random.Generator:
         return np.random.default_rng([self._config.seed, self._stream, step])
 
-    def _crops(self, rng: np.random.Generator, n: int) -> list[tuple[Pixels, int]]:
-        """Tiles and the number of the scale that each comes from."""
+    def _crops(self, rng: np.random.Generator, n: int) -> list[_Crop]:
         size = self._config.tiles.size
         tiles = []
         for _ in range(n):
@@ -114,8 +129,14 @@ class TileSource:
                 self._augment.set_random_seed(int(rng.integers(2**31)))
                 # Some transforms drop the axis of a single channel.
                 tile = self._augment(image=np.ascontiguousarray(tile))["image"].reshape(tile.shape)
-            tiles.append((tile, version))
+            tiles.append(_Crop(tile, version, self._condition(image, top, left)))
         return tiles
+
+    def _condition(self, image: Pixels, top: int, left: int) -> tuple[float, ...]:
+        if self._config.network.condition == "none":
+            return ()
+        side, (height, width) = self._config.tiles.size, image.shape[:2]
+        return tile_position(top, side, height), tile_position(left, side, width)
 
     def _draw_version(self, rng: np.random.Generator) -> int:
         if len(self._scales) == 1:
@@ -123,9 +144,10 @@ class TileSource:
         shares = np.array(self._scales) / sum(self._scales)
         return int(rng.choice(len(shares), p=shares))
 
-    def _to_tensor(self, tiles: Sequence[Pixels]) -> Tensor:
+    def _to_tensor(self, tiles: Sequence[Pixels], crops: Sequence[_Crop]) -> Tensor:
         stacked = np.stack(tiles).astype(np.float32) * np.float32(2 / self._top) - 1
-        return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+        images = torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+        return with_condition(images, torch.tensor([crop.condition for crop in crops]))
 
 
 def load_images(

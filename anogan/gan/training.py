@@ -10,6 +10,7 @@ from torch import Tensor, nn, optim
 
 from anogan.config import Config
 from anogan.gan.adversary import Adversary, pack
+from anogan.gan.condition import condition_dim, given, image_of, tile_channels
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.ema import Ema, recalibrate_batch_norm
 from anogan.gan.losses import generator_loss, mode_seeking_loss
@@ -47,6 +48,7 @@ class GanStage:
         self.config = config
         self.total_steps = config.gan.steps
         self.attempt = 0
+        self._k = condition_dim(config)
         self._source, self._held_out, self._device = source, held_out, device
         self._precision = training_precision(config.runtime, device)
         self.networks = build_networks(config, training=True)
@@ -56,7 +58,9 @@ class GanStage:
         rivals = [build_training_discriminator(config) for _ in range(1, config.gan.discriminators)]
         for module in [*self.networks.modules().values(), *rivals]:
             module.to(device).to(memory_format=torch.channels_last)
-        self.adversary = Adversary(config.gan, [self.networks.discriminator, *rivals], mixed=self._mixed)
+        self.adversary = Adversary(
+            config.gan, [self.networks.discriminator, *rivals], condition=self._k, mixed=self._mixed
+        )
         self._stages = feature_stack(self.networks.discriminator)
         self._ema = {"generator": Ema(self.networks.generator, config.gan.ema_decay)}
         if self.networks.encoder is not None:
@@ -107,6 +111,7 @@ class GanStage:
             images = [fakes["prior"]]
             if "reconstruction" in fakes:
                 images.append(fakes["reconstruction"][: len(fakes["prior"])])
+            images = [given(image, x, self._k) for image in images]
             metrics |= self.adversary.learn(step, x[:judged], images, draw)
         metrics |= self._generator_step(step, x, fakes, draw)
         for name, ema in self._ema.items():
@@ -138,12 +143,13 @@ class GanStage:
         """G(z) from the prior and, with an encoder, G(E(x)); the graph is kept for the generator's step."""
         n = max(1, self._judged(seen) // 2) if self._joint else len(seen)
         prior = sample_prior(n, self.config, draw, self._device)
-        fakes = {"prior": self.networks.generator(prior), "code": prior}
+        fakes = {"prior": self.networks.generator(given(prior, seen, self._k)), "code": prior}
         if self.networks.encoder is not None:
             z = self.networks.encoder(seen).float()
             noise = torch.randn(z.shape, generator=draw).to(z.device)
             # Noise keeps neighbouring codes meaning neighbouring images, which a search relies on.
-            fakes["reconstruction"] = self.networks.generator(z + self.config.encoder.latent_noise * noise)
+            noisy = z + self.config.encoder.latent_noise * noise
+            fakes["reconstruction"] = self.networks.generator(given(noisy, seen, self._k))
             fakes["z"] = z
         return fakes
 
@@ -151,7 +157,7 @@ class GanStage:
         self, step: int, x: Tensor, fakes: Mapping[str, Tensor], draw: torch.Generator
     ) -> dict[str, Tensor]:
         gan = self.config.gan
-        adversarial = self.adversary.judge(step, fakes["prior"], draw, x)
+        adversarial = self.adversary.judge(step, given(fakes["prior"], x, self._k), draw, x)
         metrics = {"g_loss": adversarial.detach()}
         loss = adversarial
         with self._mixed():
@@ -179,9 +185,9 @@ class GanStage:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Pixels, D's features, D's opinion, and the pull of E(x) towards the prior."""
         encoder = self.config.encoder
-        pixels = (x - fakes["reconstruction"].float()).abs().mean()
+        pixels = (image_of(x, self._k) - fakes["reconstruction"].float()).abs().mean()
         judged = self._judged(x)
-        x, reconstruction = x[:judged], fakes["reconstruction"][:judged]
+        x, reconstruction = x[:judged], given(fakes["reconstruction"][:judged], x, self._k)
         with torch.no_grad():
             wanted = features(self._stages, x)
         got = features(self._stages, reconstruction)
@@ -214,7 +220,8 @@ class GanStage:
         """|mean f(x) - mean f(G(z))|^2 of D's last hidden layer (Salimans et al. 2016, eq. 1)."""
         with torch.no_grad():
             wanted = features(self._stages, pack(x, self.config.gan.packing))[-1].float().mean(dim=0)
-        got = features(self._stages, pack(fake, self.config.gan.packing))[-1].float().mean(dim=0)
+        fake = pack(given(fake, x, self._k), self.config.gan.packing)
+        got = features(self._stages, fake)[-1].float().mean(dim=0)
         return (got - wanted).square().mean()
 
     def look(self, step: int) -> dict[str, float]:
@@ -225,15 +232,17 @@ class GanStage:
     def pictures(self) -> dict[str, Tensor]:
         """What a person should see of this state: (16, C, t, t) in [-1, 1] per name.
 
-        `generated` are G(z) of fixed codes; `reconstructions` are eight held-out good tiles, then G(E(x)).
+        `generated` are G(z) of fixed codes, under the condition of held-out tiles if the model has one;
+        `reconstructions` are eight held-out good tiles, then G(E(x)).
         """
         networks = self.averaged()
         codes = sample_prior(16, self.config, torch.Generator().manual_seed(0), self._device)
-        pictures = {"generated": networks.generator.eval()(codes)}
+        x = self._move(self._held_out.batch(0, 16))
+        pictures = {"generated": networks.generator.eval()(given(codes, x, self._k))}
         if networks.encoder is not None:
-            x = self._move(self._held_out.batch(0, 8))
-            again = networks.generator(networks.encoder.eval()(x))
-            pictures["reconstructions"] = torch.cat([x, again])
+            x = x[:8]
+            again = networks.generator(given(networks.encoder.eval()(x), x, self._k))
+            pictures["reconstructions"] = torch.cat([image_of(x, self._k), again])
         return {name: images.float().cpu() for name, images in pictures.items()}
 
     def averaged(self) -> Networks:
@@ -245,17 +254,17 @@ class GanStage:
     def finish(self) -> Networks:
         """The networks to score with: averages with recalibrated batch norm, frozen, in eval mode."""
         networks = self.averaged()
-        networks.discriminator = for_scoring(networks.discriminator, self.config.images.channels)
+        networks.discriminator = for_scoring(networks.discriminator, tile_channels(self.config))
         n = self.config.gan.batch_size
         steps = range(BATCH_NORM_BATCHES)
         tiles = [self._move(self._source.batch(10_000_000 + i, n)) for i in steps]
         if networks.encoder is not None:
             encoder = networks.encoder
             recalibrate_batch_norm(encoder, tiles)
-            codes = [encoder.eval()(x) for x in tiles]
+            codes = [given(encoder.eval()(x), x, self._k) for x in tiles]
         else:
             draw = torch.Generator().manual_seed(self.config.seed)
-            codes = [sample_prior(n, self.config, draw, self._device) for _ in steps]
+            codes = [given(sample_prior(n, self.config, draw, self._device), x, self._k) for x in tiles]
         recalibrate_batch_norm(networks.generator, codes)
         return networks.eval_frozen()
 

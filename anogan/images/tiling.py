@@ -18,6 +18,17 @@ from anogan.errors import ShapeError
 from anogan.images.resize import resize
 
 
+def tile_position(start: int, side: int, length: int) -> float:
+    """Where a tile's centre lies along one axis of its image: -1 is the first edge, 0 the middle, 1 the last.
+
+    Args:
+        start: First row (or column) of the tile.
+        side: Its side, pixels.
+        length: Of the image's axis, pixels.
+    """
+    return (2 * start + side) / length - 1
+
+
 @dataclass(frozen=True)
 class TileGrid:
     """Where the tiles of an image lie.
@@ -59,6 +70,17 @@ class TileGrid:
     def lefts(self) -> tuple[int, ...]:
         """First column of each column of tiles."""
         return self._starts(self.image_size[1])
+
+    @cached_property
+    def positions(self) -> NDArray[np.float32]:
+        """(n_tiles, 2): y and x of each tile's centre, see `tile_position`."""
+        height, width = self.image_size
+        places = [
+            (tile_position(y, self.tile_size, height), tile_position(x, self.tile_size, width))
+            for y in self.tops
+            for x in self.lefts
+        ]
+        return np.asarray(places, np.float32)
 
     @property
     def n_tiles(self) -> int:
@@ -210,6 +232,11 @@ class TilePyramid:
     def n_tiles(self) -> int:
         """How many tiles cover the image at all scales together."""
         return sum(grid.n_tiles for grid in self.grids)
+
+    @cached_property
+    def positions(self) -> NDArray[np.float32]:
+        """(n_tiles, 2): y and x of each tile's centre in the image, whatever its scale."""
+        return np.concatenate([grid.positions for grid in self.grids])
 
     def cut(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """The tiles of all scales; `image` is (C, H, W), the result (n_tiles, C, tile_size, tile_size).

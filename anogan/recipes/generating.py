@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from anogan.errors import ConfigError, StorageError
+from anogan.gan.condition import grid_conditions, with_condition
 from anogan.gan.networks import sample_prior
 from anogan.images.resize import from_network
 from anogan.images.watermark import embed_watermark, encode_marked_png
@@ -28,6 +29,8 @@ def generate(
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Path]:
     """Writes n tiles G(z), z from the prior, as marked PNG files.
+
+    A model with `network.condition` gives the tiles the conditions of an image's tiles in turn.
 
     Args:
         model: The model's folder; None takes `$ANOGAN_MODEL`, else `anogan-model`.
@@ -62,8 +65,9 @@ def generate(
 def _tiles(scorer: Scorer, n: int, seed: int) -> Iterator[NDArray[np.unsignedinteger]]:
     generator, config = scorer.model.networks.generator, scorer.config
     device, draw = next(generator.parameters()).device, torch.Generator().manual_seed(seed)
-    for start in range(0, n, BATCH):
-        z = sample_prior(min(BATCH, n - start), config, draw, device)
+    conditions = grid_conditions(n, config, scorer.model.image_size, device)
+    for condition in conditions.split(BATCH):
+        z = with_condition(sample_prior(len(condition), config, draw, device), condition)
         with torch.inference_mode():
             tiles = generator(z).float().cpu().numpy()
         for tile in tiles:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anogan.gan.condition import grid_conditions, with_condition
 from anogan.gan.loop import History
 from anogan.gan.networks import sample_prior
 from anogan.images.resize import from_network, resize
@@ -58,12 +59,13 @@ def _curves(histories: Mapping[str, History]) -> dict[str, Sequence[tuple[int, f
 
 
 def _generated(scorer: Scorer) -> NDArray[np.uint8]:
-    """G(z) for z from the prior, (N, t, t, C)."""
+    """G(z) for z from the prior, (N, t, t, C); with a condition, that of each tile of an image in turn."""
     generator = scorer.model.networks.generator
     device = next(generator.parameters()).device
     z = sample_prior(GRID_TILES, scorer.config, torch.Generator().manual_seed(0), device)
+    condition = grid_conditions(GRID_TILES, scorer.config, scorer.model.image_size, device)
     with torch.inference_mode():
-        tiles = generator(z).cpu().numpy()
+        tiles = generator(with_condition(z, condition)).cpu().numpy()
     return np.stack([from_network(tile, 8) for tile in tiles]).astype(np.uint8)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from anogan.config import Config
+from anogan.gan.condition import condition_dim, tile_channels
 from anogan.gan.networks import Networks, check_images, feature_stack, sample_prior
 from anogan.scoring.bank import Bank
 from anogan.scoring.maps import discrimination_map
@@ -44,7 +45,9 @@ class Inverter:
         self.networks = networks.eval_frozen()
         device = next(networks.generator.parameters()).device
         stages = feature_stack(networks.discriminator)
-        self.objective = Objective(networks.generator, stages, feature_scales.to(device))
+        self.objective = Objective(
+            networks.generator, stages, feature_scales.to(device), condition=condition_dim(config)
+        )
         if perceptual is not None and config.features.search_weight > 0:
             self.objective = replace(
                 self.objective, perceptual=perceptual, perceptual_weight=config.features.search_weight
@@ -65,8 +68,8 @@ class Inverter:
         return torch.cat([encoded, fixed[1:]])
 
     def search(self, x: Tensor, steps: int | None = None) -> SearchResult:
-        """The best code of each tile; x is (N, C, t, t) in [-1, 1]."""
-        check_images(x, self.config.images.channels, self.config.tiles.size)
+        """The best code of each tile; x is (N, C + K, t, t) in [-1, 1], colours and condition."""
+        check_images(x, tile_channels(self.config), self.config.tiles.size)
         return latent_search(x, self.starts(x), self.objective, self.config.search, steps)
 
     def discrimination(self, x: Tensor, reconstruction: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anogan.config import Config
+from anogan.gan.condition import given, image_of, tile_channels
 from anogan.gan.networks import features
 from anogan.scoring.search import Objective
 
@@ -21,7 +22,8 @@ def discrimination_map(x: Tensor, reconstruction: Tensor, objective: Objective) 
 
     Coarse layers are enlarged by repetition, which the ONNX graph reproduces exactly.
     """
-    wanted, got = features(objective.stages, x), features(objective.stages, reconstruction)
+    again = given(reconstruction, x, objective.condition)
+    wanted, got = features(objective.stages, x), features(objective.stages, again)
     layers = [
         F.interpolate((a - b).abs().mean(dim=1, keepdim=True) / scale, size=x.shape[-2:], mode="nearest")
         for a, b, scale in zip(wanted, got, objective.feature_scales, strict=True)
@@ -30,8 +32,15 @@ def discrimination_map(x: Tensor, reconstruction: Tensor, objective: Objective) 
 
 
 def head_input(x: Tensor, reconstruction: Tensor, discrimination: Tensor) -> Tensor:
-    """[x, G(z), |x - G(z)|, discrimination map], (N, 3C + 1, t, t)."""
-    return torch.cat([x, reconstruction, (x - reconstruction).abs(), discrimination], dim=1)
+    """[x, its condition, G(z), |x - G(z)|, discrimination map], (N, 3C + K + 1, t, t).
+
+    Args:
+        x: Tiles, (N, C + K, t, t).
+        reconstruction: G(z), (N, C, t, t).
+        discrimination: (N, 1, t, t).
+    """
+    difference = (image_of(x, x.shape[1] - reconstruction.shape[1]) - reconstruction).abs()
+    return torch.cat([x, reconstruction, difference, discrimination], dim=1)
 
 
 def build_head(config: Config) -> nn.Sequential:
@@ -40,7 +49,7 @@ def build_head(config: Config) -> nn.Sequential:
     Half-resolution features with growing dilation see about 60 pixels around each one: whether a bump
     belongs to the design shows in how its surroundings go on.
     """
-    width, channels = config.head.width, 3 * config.images.channels + 1
+    width, channels = config.head.width, tile_channels(config) + 2 * config.images.channels + 1
     layers: list[nn.Module] = [
         nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(width),

@@ -16,6 +16,7 @@ from torch import Tensor
 from anogan.calibration import PARTS, Calibration, combine, part_name, pool, smooth
 from anogan.config import ScoreConfig
 from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
+from anogan.gan.condition import condition_dim, image_of, with_condition
 from anogan.images.decode import Pixels, as_model_image, read_image
 from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import from_network, resize, to_network
@@ -208,8 +209,8 @@ class Scorer:
             started = time.perf_counter()
             prepared = [self._prepare(image) for image in group]
             pyramids = [self._pyramid((x.shape[1], x.shape[2])) for x, _ in prepared]
-            tiles = np.concatenate([p.cut(x) for p, (x, _) in zip(pyramids, prepared, strict=True)])
-            results = self._inspect_tiles(torch.from_numpy(tiles))
+            tiles = [self._tiles(pyramid, x) for pyramid, (x, _) in zip(pyramids, prepared, strict=True)]
+            results = self._inspect_tiles(torch.cat(tiles))
             ms = 1000 * (time.perf_counter() - started) / len(group)
             start = 0
             for pyramid, image, (_, alignment) in zip(pyramids, group, prepared, strict=True):
@@ -266,17 +267,24 @@ class Scorer:
         tiles = self.config.tiles
         return TilePyramid(size, tiles.size, tiles.overlap, tiles.scales)
 
+    def _tiles(self, pyramid: TilePyramid, x: FloatMap) -> Tensor:
+        """(T, C + K, t, t): an image's tiles, each with its condition."""
+        tiles = torch.from_numpy(pyramid.cut(x))
+        if self.config.network.condition == "none":
+            return tiles
+        return with_condition(tiles, torch.from_numpy(pyramid.positions))
+
     def _inspect_tiles(self, tiles: Tensor) -> dict[str, NDArray[Any]]:
         """Maps, reconstruction and scores of every tile, chunk by chunk."""
         per_chunk = max(1, CHUNK_PIXELS // self.config.tiles.size**2)
         chunks = [self._inspect_chunk(chunk.to(self._device)) for chunk in tiles.split(per_chunk)]
         return {name: torch.cat([c[name] for c in chunks]).numpy() for name in chunks[0]}
 
-    def _inspect_chunk(self, x: Tensor) -> dict[str, Tensor]:
-        found = self._inverter.search(x, self._steps)
+    def _inspect_chunk(self, tiles: Tensor) -> dict[str, Tensor]:
+        found = self._inverter.search(tiles, self._steps)
         with torch.inference_mode():
-            reconstruction = found.reconstruction
-            discrimination = self._inverter.discrimination(x, reconstruction)
+            x, reconstruction = image_of(tiles, condition_dim(self.config)), found.reconstruction
+            discrimination = self._inverter.discrimination(tiles, reconstruction)
             results = {
                 "reconstruction": reconstruction,
                 "residual": residual_map(x, reconstruction),
@@ -286,7 +294,7 @@ class Scorer:
                 "steps_used": found.steps_used,
             }
             if self.model.head is not None:
-                results["head"] = self.model.head(head_input(x, reconstruction, discrimination))
+                results["head"] = self.model.head(head_input(tiles, reconstruction, discrimination))
             if (perceptual := self.model.perceptual) is not None:
                 size = (x.shape[2], x.shape[3])
                 results["perceptual"] = perceptual_map(perceptual(x), perceptual(reconstruction), size)

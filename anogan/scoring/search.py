@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from anogan.config import SearchConfig
 from anogan.errors import ShapeError
+from anogan.gan.condition import given, image_of
 from anogan.gan.networks import features
 from anogan.scoring.perceptual import Perceptual, perceptual_score
 from anogan.scoring.residuals import (
@@ -47,6 +48,8 @@ class Objective:
         feature_scales: (L,) mean |f_l| on good tiles, so that each layer counts alike.
         perceptual: Pretrained features, or None.
         perceptual_weight: Of their difference, beside A(x).
+        condition: K, how many maps of condition tiles carry behind their colours; given with each image to
+            D, and with each z to G.
     """
 
     generator: nn.Module
@@ -54,11 +57,12 @@ class Objective:
     feature_scales: Tensor
     perceptual: Perceptual | None = None
     perceptual_weight: float = 0.0
+    condition: int = 0
 
     def wanted(self, x: Tensor, config: SearchConfig) -> list[Tensor]:
         """Features of x that the objective compares: D's hidden layers, then the pretrained ones."""
         found = features(self.stages, x) if config.lambda_ > 0 else []
-        return found if self.perceptual is None else found + self.perceptual(x)
+        return found if self.perceptual is None else found + self.perceptual(image_of(x, self.condition))
 
 
 @dataclass(frozen=True)
@@ -108,21 +112,30 @@ def search_objective(
 
     With `search.mask` above 0, R and D compare x outside the best mask, and R pays for the mask.
 
+    Args:
+        x: Tiles, (N, C + K, t, t).
+        wanted: `objective.wanted(x)`.
+        z: Codes, (N, d, g, g).
+        objective: Frozen networks.
+        config: lambda, prior weight, residual, mask.
+
     Returns:
         The objective (N,), the penalty (N,) and G(z) (N, C, t, t).
     """
     # float32 even under autocast: the best of several steps differ in the fourth digit.
-    reconstruction = objective.generator(z).float()
+    tiles, k = x, objective.condition
+    x = image_of(tiles, k)
+    reconstruction = objective.generator(given(z, tiles, k)).float()
     cost: Tensor | float = 0.0
     if config.mask > 0:
         mask = defect_mask(x, reconstruction, config.mask)
         cost = config.mask * mask.flatten(1).mean(dim=1)
         x = masked_image(x, reconstruction, mask)
         with torch.no_grad():
-            wanted = objective.wanted(x, config)
+            wanted = objective.wanted(given(x, tiles, k), config)
     value = (1 - config.lambda_) * (pixel_term(x, reconstruction, config) + cost)
     if config.lambda_ > 0:
-        got = features(objective.stages, reconstruction)
+        got = features(objective.stages, given(reconstruction, tiles, k))
         own = wanted[: len(got)]
         value = value + config.lambda_ * discrimination_score(own, got, objective.feature_scales)
     if objective.perceptual is not None:
@@ -141,7 +154,7 @@ def latent_search(
     image's result does not depend on its neighbours.
 
     Args:
-        x: Images, (N, C, t, t), in [-1, 1].
+        x: Tiles, (N, C + K, t, t), in [-1, 1].
         starts: Starting codes, (R, N, d, g, g), R restarts.
         objective: Frozen networks.
         config: Learning rate, lambda, prior weight, early stop.

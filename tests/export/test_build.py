@@ -61,6 +61,17 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, i
     "trimmed": ({"search": {"residual": "trimmed"}}, (40, 56), [(40, 56)]),
     "mask": ({"search": {"mask": 0.3}}, (40, 56), [(40, 56)]),
     "lambda 0": ({"search": {"lambda": 0.0}}, (40, 56), [(40, 56)]),
+    "tile position": ({"network": {"condition": "tile-position"}}, (40, 75), [(40, 75)]),
+    "tile position at two scales": (
+        {"network": {"condition": "tile-position"}, "tiles": {"scales": [1.0, 0.5]}},
+        (64, 75),
+        [(64, 75)],
+    ),
+    "tile position, every size": (
+        KEEP | {"network": {"condition": "tile-position", "latent_grid": 4}},
+        None,
+        [(32, 32), (33, 90), (57, 57)],
+    ),
 }
 
 

@@ -18,12 +18,14 @@ from anogan.export.search import (
     FoldedNetworks,
     adam,
     features,
+    given,
     latent_search,
     objective,
     search_step,
     starts,
     state_types,
 )
+from anogan.gan.condition import condition_dim, with_condition
 from anogan.gan.networks import features as torch_features
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.search import search_objective
@@ -52,6 +54,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mask and lambda 0": {"search": {"mask": 0.9, "lambda": 0.0}},
     "mask and trimmed": {"search": {"mask": 0.3, "residual": "trimmed"}},
     "early stop": {"search": {"tolerance": 0.02, "patience": 2}},
+    "tile position": {"network": {"condition": "tile-position"}},
+    "tile position, latent map": {"network": {"condition": "tile-position", "latent_grid": 4}},
+    "tile position and mask": {"network": {"condition": "tile-position"}, "search": {"mask": 0.3}},
 }
 RANKS = {"z": 4, "m": 4, "v": 4, "best_z": 4, "decay1": 0, "decay2": 0}
 
@@ -70,7 +75,7 @@ def tiles(config: Config, n: int) -> Tensor:
     smooth = torch.nn.functional.interpolate(
         torch.randn(n, config.images.channels, 6, 6), size=32, mode="bicubic"
     )
-    return (0.5 * smooth).clamp(-1, 1)
+    return with_condition((0.5 * smooth).clamp(-1, 1), torch.rand(n, condition_dim(config)) * 2 - 1)
 
 
 def info(name: str, kind: int, rank: int) -> Any:
@@ -82,7 +87,7 @@ def search_graph(config: Config, networks: FoldedNetworks) -> Run:
     z, used = latent_search(g, networks, config.search, "x", "steps")
     g.rename(z, "z")
     g.rename(used, "steps_used")
-    g.rename(forward(g, networks.generator, z)[-1], "reconstruction")
+    g.rename(forward(g, networks.generator, given(g, networks, z, "x"))[-1], "reconstruction")
     return session_run(
         g.finish(
             "test",
@@ -132,7 +137,7 @@ def test_objective_and_its_gradient_are_those_of_autograd(name: str) -> None:
     np.testing.assert_allclose(got["gradient"], gradient.numpy(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["plain", "latent map", "charbonnier", "early stop"])
+@pytest.mark.parametrize("name", ["plain", "latent map", "charbonnier", "early stop", "tile position"])
 def test_each_step_from_a_given_state_is_the_step_of_pytorch(name: str) -> None:
     config = small_config(**VARIANTS[name])
     inverter = inverter_of(config)

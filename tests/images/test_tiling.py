@@ -116,3 +116,13 @@ def test_a_version_smaller_than_a_tile_is_refused_with_its_scale() -> None:
         TilePyramid((30, 60), 16, 4, (1.0, 0.5))
     with pytest.raises(ShapeError, match="60x30 pixels is smaller than one tile of 32"):
         TilePyramid((30, 60), 32, 4, (1.0, 0.5))
+
+
+def test_position_of_a_tile_is_that_of_its_centre() -> None:
+    grid = TileGrid((64, 96), 32, 0)
+    y, x = 0.5, 2 / 3
+    expected = [(-y, -x), (-y, 0), (-y, x), (y, -x), (y, 0), (y, x)]
+    np.testing.assert_allclose(grid.positions, expected, atol=1e-6)
+    np.testing.assert_array_equal(TileGrid((32, 32), 32, 8).positions, [(0, 0)])
+    pyramid = TilePyramid((64, 96), 32, 0, (1.0, 0.5))
+    np.testing.assert_allclose(pyramid.positions, [*expected, (0, -1 / 3), (0, 1 / 3)], atol=1e-6)

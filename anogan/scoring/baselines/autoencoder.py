@@ -60,9 +60,10 @@ def fit_autoencoder(
     """
     torch.manual_seed(config.seed)
     network = _build(config).to(device).to(memory_format=torch.channels_last)
-    # It scores the full image alone, so it learns nothing else.
+    # It scores the full image alone, and without a condition, so it learns nothing else.
     tiles = config.tiles.model_copy(update={"scales": (1.0,)})
-    source = TileSource(images, config.model_copy(update={"tiles": tiles}), STREAM)
+    untold = config.network.model_copy(update={"condition": "none"})
+    source = TileSource(images, config.model_copy(update={"tiles": tiles, "network": untold}), STREAM)
     optimiser = optim.Adam(network.parameters(), LEARNING_RATE, foreach=True)
     precision = training_precision(config.runtime, device)
     steps = min(config.gan.steps, MAX_STEPS)
