@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from anogan.config import Config
 from anogan.errors import ExportError
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A setting of which one value alone exports.
+
+    Attributes:
+        exportable: That value.
+        why: The others do not.
+        instead: What a user who wants the file can do.
+    """
+
+    exportable: object
+    why: str
+    instead: str
+
+
+REFUSED: dict[str, Refused] = {
+    "images.registration": Refused(
+        "none",
+        "registration is an iteration in OpenCV that has no counterpart in ONNX",
+        "lay the parts in place before the file sees them, fit with images.registration: none",
+    ),
+    "features.weights": Refused(
+        None,
+        "the pretrained network is not part of the graph",
+        "fit with features.weights: null",
+    ),
+}
 
 
 def refuse_unsupported(config: Config) -> None:
     """Refuses settings that only the PyTorch scorer knows.
 
     Raises:
-        ExportError: Names the first such setting, its value and the one that can be exported.
+        ExportError: Names the first such setting, its value, the reason and what to do.
     """
-    settings: dict[str, tuple[object, object]] = {
-        "images.registration": (config.images.registration, "none"),
-        "features.weights": (config.features.weights or "null", "null"),
-    }
-    for key, (value, exportable) in settings.items():
-        if value != exportable:
+    for key, refused in REFUSED.items():
+        section, field = key.split(".")
+        value = getattr(getattr(config, section), field)
+        if value != refused.exportable:
             raise ExportError(
-                f"{key} is {value}, which the exported graph does not hold; fit the model with {key}: "
-                f"{exportable}, or score with the model folder."
+                f"{key} is {value}, which does not export: {refused.why}; {refused.instead}, or score with "
+                "the model folder."
             )
