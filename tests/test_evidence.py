@@ -14,6 +14,7 @@ from anogan.calibration import (
     part_name,
     pool,
     smooth,
+    spread,
 )
 from anogan.calibration.evidence import in_order
 from anogan.errors import CalibrationError, ConfigError, ShapeError
@@ -216,3 +217,30 @@ def test_a_pixel_that_is_not_a_number_makes_the_score_not_a_number(pooling: str)
     evidence = np.zeros((8, 8), np.float32)
     evidence[3, 3] = np.nan
     assert math.isnan(pool(smooth(evidence, 1.0), pooling, 0.1, 0))  # type: ignore[arg-type]
+
+
+def test_spread_marks_the_square_around_a_spot_and_keeps_its_height() -> None:
+    evidence = np.zeros((20, 30), np.float32)
+    evidence[8, 10] = 7.5
+
+    found = spread(evidence, 3)
+
+    assert found.max() == 7.5
+    assert (found == 7.5).sum() == 49
+    assert (found[5:12, 7:14] == 7.5).all()
+
+
+def test_spread_reaches_over_the_edge_without_inventing_marks() -> None:
+    evidence = np.full((6, 6), -4.0, np.float32)
+    evidence[0, 0] = -1.0
+
+    found = spread(evidence, 2)
+
+    assert (found[:3, :3] == -1.0).all()
+    assert (found[3:, 3:] == -4.0).all()
+
+
+def test_spread_of_no_pixels_changes_nothing() -> None:
+    evidence = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+
+    np.testing.assert_array_equal(spread(evidence, 0), evidence)

@@ -13,6 +13,7 @@ from anogan.calibration.evidence import (
     part_name,
     pool,
     smooth,
+    spread,
 )
 from anogan.calibration.threshold import (
     Calibration,
@@ -39,4 +40,5 @@ __all__ = [
     "pool",
     "recalibrated",
     "smooth",
+    "spread",
 ]

@@ -264,6 +264,21 @@ def _blur(evidence: NDArray[_Float], sigma: float) -> NDArray[_Float]:
     return np.asarray(blurred, dtype=evidence.dtype)
 
 
+def spread(evidence: NDArray[Any], pixels: int) -> FloatMap:
+    """Each pixel's maximum over the square that reaches `pixels` to every side, (H, W) float32.
+
+    A grey dilation: maxima stay what they are and grow, so the score of the map does not change. NumPy,
+    PyTorch and ONNX (MaxPool) agree exactly.
+    """
+    found = evidence.astype(np.float32)
+    if pixels == 0:
+        return found
+    import cv2  # Here: thresholds are recomputed without it.
+
+    side = 2 * pixels + 1
+    return np.asarray(cv2.dilate(found, np.ones((side, side), np.uint8)), np.float32)
+
+
 def pool(evidence: NDArray[Any], pooling: Literal["max", "top"], top_share: float, border: int) -> float:
     """The image score of a map.
 

@@ -298,6 +298,12 @@ class ScoreConfig(_Section):
         1.0, ge=0, description="Counts only where features.weights names a file."
     )
     smoothing_sigma: float = Field(1.5, ge=0, description="Gaussian blur of the map, pixels.")
+    spread: int = Field(
+        0,
+        ge=0,
+        description="Pixels by which marks grow in the map that is shown, as a box drawn around a defect is "
+        "larger than the defect; scores stay as they are.",
+    )
     border: int = Field(0, ge=0, description="Pixels at the image border that never count.")
     pooling: Literal["max", "top"] = Field("max", description="Maximum, or mean of the top share.")
     top_share: float = Field(0.001, gt=0, le=1, description="Share of pixels averaged by `top`.")

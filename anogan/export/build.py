@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from anogan.calibration import Calibration, part_name
 from anogan.config import Config
 from anogan.errors import ExportError
-from anogan.export.evidence import calibrated_map, pooled, tile_evidence, used_parts, verdict
+from anogan.export.evidence import calibrated_map, pooled, spread, tile_evidence, used_parts, verdict
 from anogan.export.geometry import (
     COLUMNS,
     ROWS,
@@ -301,6 +301,7 @@ def _greatest(g: Graph, values: str, versions: list[_Version], shape: list[int])
 
 def _write_pictures(g: Graph, model: Model, anomaly_map: str, reconstruction: str) -> None:
     """Map and reconstruction at the input's resolution."""
+    anomaly_map = spread(g, anomaly_map, model.config.score.spread)
     if resizes(model):
         height, width = length(g, "image", 1), length(g, "image", 2)
         anomaly_map = resize(g, anomaly_map, height, width)

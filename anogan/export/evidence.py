@@ -119,3 +119,11 @@ def verdict(g: Graph, score: str, threshold: str, review_threshold: str) -> str:
     )
     unknown = g.op("Or", g.op("IsNaN", score), g.op("IsInf", score))
     return g.op("Where", unknown, g.i64(REVIEW), above)
+
+
+def spread(g: Graph, anomaly_map: str, pixels: int) -> str:
+    """`spread` of (N, 1, h, w)."""
+    if pixels == 0:
+        return anomaly_map
+    side = 2 * pixels + 1
+    return g.op("MaxPool", anomaly_map, kernel_shape=[side, side], pads=[pixels] * 4)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anogan.calibration import PARTS, Calibration, combine, part_name, pool, smooth
+from anogan.calibration import PARTS, Calibration, combine, part_name, pool, smooth, spread
 from anogan.config import ScoreConfig
 from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
 from anogan.gan.condition import condition_dim, image_of, with_condition
@@ -161,6 +161,7 @@ class Scorer:
         started = time.perf_counter()
         anomaly_map = self.anomaly_map(evidence)
         score = image_score(anomaly_map, self.config.score)
+        anomaly_map = spread(anomaly_map, self.config.score.spread)
         size = evidence.input_size
         reconstruction = evidence.reconstruction
         if evidence.alignment is not None:

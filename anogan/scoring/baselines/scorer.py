@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from anogan.calibration import Calibration, combine, smooth
+from anogan.calibration import Calibration, combine, smooth, spread
 from anogan.config import Config
 from anogan.errors import CalibrationError, ImageError
 from anogan.images.resize import resize, to_network
@@ -74,6 +74,7 @@ class BaselineScorer:
         started = time.perf_counter()
         anomaly_map = self.anomaly_map(evidence)
         score = image_score(anomaly_map, self.config.score)
+        anomaly_map = spread(anomaly_map, self.config.score.spread)
         if anomaly_map.shape != evidence.input_size:
             anomaly_map = resize(anomaly_map[..., None], evidence.input_size)[..., 0]
         review = min(self._calibrated().review_threshold, self.threshold)
