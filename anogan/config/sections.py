@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NetworkSize = Literal[32, 64, 128, 256]
 Norm = Literal["batch", "group", "layer", "none"]
+DefectKind = Literal[
+    "blob",
+    "scratch",
+    "cut-paste",
+    "blur",
+    "contrast",
+    "edge-bite",
+    "crack",
+    "shade",
+    "texture",
+    "missing",
+]
 AlarmPolicy = Literal["off", "warn", "restore", "stop"]
 AlarmKind = Literal[
     "non-finite",
@@ -202,14 +214,7 @@ class EncoderConfig(_Section):
 class SyntheticDefectsConfig(_Section):
     """Defects drawn on good images; sizes in pixels of the (resized) image."""
 
-    kinds: tuple[Literal["blob", "scratch", "cut-paste", "blur", "contrast", "edge-bite"], ...] = (
-        "blob",
-        "scratch",
-        "cut-paste",
-        "blur",
-        "contrast",
-        "edge-bite",
-    )
+    kinds: tuple[DefectKind, ...] = get_args(DefectKind)
     min_size: float = Field(3, gt=0)
     max_size: float = Field(24, gt=0)
     max_per_tile: int = Field(2, ge=1)
