@@ -50,9 +50,11 @@ class MinibatchDiscrimination(nn.Module):
         """Appends the sums as constant feature maps."""
         directions = x.flatten(1) @ self.weight.to(x.dtype)
         rows = directions.float().unflatten(1, (MINIBATCH_KERNELS, MINIBATCH_KERNEL_DIM))
-        # One kernel at a time: all at once would leave the processor's cache at large batches.
+        # One kernel at a time: all at once would leave the processor's cache at large batches. Samples last:
+        # a sum over an inner axis of 8 takes twice as long.
+        kernels = rows.permute(1, 2, 0).contiguous().unbind(0)
         closeness = torch.stack(
-            [(-(m[:, None] - m[None]).abs().sum(dim=2)).exp().sum(dim=1) - 1 for m in rows.unbind(1)], dim=1
+            [(-(m[:, :, None] - m[:, None]).abs().sum(dim=0)).exp().sum(dim=1) - 1 for m in kernels], dim=1
         )
         shaped = closeness.to(x.dtype).reshape(*closeness.shape, *[1] * (x.ndim - 2))
         return torch.cat([x, shaped.expand(-1, -1, *x.shape[2:])], dim=1)

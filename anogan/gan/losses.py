@@ -93,6 +93,22 @@ def clip_weights(discriminator: nn.Module, limit: float = 0.01) -> None:
             parameter.clamp_(-limit, limit)
 
 
+def feature_matching_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """|mean f(x) - mean f(G(z))|^2, as a mean over features so that it does not grow with D's width.
+
+    Salimans et al. 2016 (arXiv:1606.03498), eq. 1; G then aims at statistics of the data, which D's next step
+    cannot turn around as it can its logit.
+
+    Args:
+        real: D's last hidden layer on real samples, (N, ...); a target, so without a gradient.
+        fake: The same on generated samples, (M, ...).
+
+    Returns:
+        Scalar, at least 0.
+    """
+    return (fake.float().mean(dim=0) - real.detach().float().mean(dim=0)).square().mean()
+
+
 def mode_seeking_loss(z: Tensor, images: Tensor) -> Tensor:
     """|z_1 - z_2| / |G(z_1) - G(z_2)| over pairs: large when far codes give like images.
 

@@ -13,7 +13,7 @@ from anogan.gan.adversary import Adversary, pack
 from anogan.gan.condition import condition_dim, given, image_of, tile_channels
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.ema import Ema, recalibrate_batch_norm
-from anogan.gan.losses import generator_loss, mode_seeking_loss
+from anogan.gan.losses import feature_matching_loss, generator_loss, mode_seeking_loss
 from anogan.gan.monitor import Monitor
 from anogan.gan.networks import (
     Networks,
@@ -217,12 +217,11 @@ class GanStage:
         }
 
     def _feature_matching(self, x: Tensor, fake: Tensor) -> Tensor:
-        """|mean f(x) - mean f(G(z))|^2 of D's last hidden layer (Salimans et al. 2016, eq. 1)."""
+        """Of D's last hidden layer; packed as D sees them."""
         with torch.no_grad():
-            wanted = features(self._stages, pack(x, self.config.gan.packing))[-1].float().mean(dim=0)
+            wanted = features(self._stages, pack(x, self.config.gan.packing))[-1]
         fake = pack(given(fake, x, self._k), self.config.gan.packing)
-        got = features(self._stages, fake)[-1].float().mean(dim=0)
-        return (got - wanted).square().mean()
+        return feature_matching_loss(wanted, features(self._stages, fake)[-1])
 
     def look(self, step: int) -> dict[str, float]:
         """The health figures, see `Monitor`."""

@@ -11,6 +11,7 @@ from anogan.gan.losses import (
     clip_weights,
     discriminator_loss,
     discriminator_penalty,
+    feature_matching_loss,
     generator_loss,
     gradient_penalty,
     mode_seeking_loss,
@@ -155,6 +156,20 @@ def test_weights_lie_within_the_limit_after_clipping() -> None:
     network = nn.Linear(8, 8)
     clip_weights(network, 0.01)
     assert max(p.abs().max().item() for p in network.parameters()) == pytest.approx(0.01)
+
+
+def test_feature_matching_asks_for_the_mean_of_the_data_and_for_nothing_else() -> None:
+    real = torch.randn(64, 5, 2, 2)
+    same_mean = real.mean(dim=0, keepdim=True).expand(8, -1, -1, -1)
+    assert feature_matching_loss(real, same_mean).item() == pytest.approx(0, abs=1e-12)
+    assert feature_matching_loss(real, same_mean + 0.5).item() == pytest.approx(0.25, rel=1e-5)
+
+
+def test_feature_matching_moves_the_generated_side_alone() -> None:
+    real, fake = torch.ones(4, 3, requires_grad=True), torch.zeros(4, 3, requires_grad=True)
+    feature_matching_loss(real, fake).backward()
+    assert real.grad is None
+    assert (fake.grad < 0).all()
 
 
 def test_mode_seeking_loss_falls_when_far_codes_give_far_images() -> None:
