@@ -1,12 +1,15 @@
 """Modes that each loss and remedy covers where the answer is known; writes the table of docs/training.md.
 
-    python tests/benchmarks/mode_coverage.py ring        8 Gaussians on a circle
-    python tests/benchmarks/mode_coverage.py grid        5 x 5 Gaussians
-    python tests/benchmarks/mode_coverage.py glyphs      three drawn digits in three channels: 1000 modes
+    python tests/benchmarks/mode_coverage.py                   all that results/mode_coverage.json lacks
+    python tests/benchmarks/mode_coverage.py ring --seeds 1    some of it
+    python tests/benchmarks/mode_coverage.py --table           the table of what is there; trains nothing
 
-Every row is plain GAN (non-saturating, one discriminator, Adam) with one thing changed, on the same number
-of generator steps. On the Gaussians the discriminator learns ten times slower than the generator, where plain
-GAN loses modes (as in Metz et al. 2017, appendix A).
+ring: 8 Gaussians on a circle; grid: 5 x 5 Gaussians; glyphs: three drawn digits in three channels, 1000
+modes. Every row is plain GAN (non-saturating, one discriminator, Adam, no average) with one thing changed, on
+the same number of generator steps. On the Gaussians the discriminator learns ten times slower than the
+generator, where plain GAN loses modes (as in Metz et al. 2017, appendix A); the WGANs, whose critic must be
+ahead, and the row of two rates set its rate themselves. Each finished run is kept at once: a run that was cut
+short goes on where it stopped. Seconds are those of the processor, so that other load does not count.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,9 @@ from torch import Tensor, nn, optim
 from anogan.config import GanConfig, config_from_dict
 from anogan.gan.adversary import Adversary
 from anogan.gan.blocks import minibatch_layer
-from anogan.gan.losses import mode_seeking_loss
+from anogan.gan.ema import Ema
+from anogan.gan.losses import feature_matching_loss, mode_seeking_loss
+from anogan.gan.networks import feature_stack, features
 from anogan.gan.tiles import TileSource
 from anogan.gan.training import GanStage
 
@@ -58,6 +63,7 @@ REMEDIES: Mapping[str, dict[str, Any]] = {
     "dropout in D": {"dropout": 0.3},
     "label smoothing": {"label_smoothing": 0.1},
     "instance noise": {"instance_noise": 0.3},
+    "feature matching": {"feature_matching_weight": 10.0},
     "minibatch discrimination": {"minibatch": "discrimination"},
     "minibatch stddev": {"minibatch": "stddev"},
     "mode seeking": {"mode_seeking_weight": 0.1},
@@ -68,7 +74,24 @@ REMEDIES: Mapping[str, dict[str, Any]] = {
     "n_critic 5": {"n_critic": 5},
     "two rates (D 4x G)": {"generator_learning_rate": 2.5e-4, "discriminator_learning_rate": 1e-3},
     "pause D above 0.75": {"pause_above": 0.75},
+    "EMA 0.99": {"ema_decay": 0.99},
 }
+GAUSSIAN_DEFAULTS = {"generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-4, "ema_decay": 0.0}
+# Fewer rows, since a run is dearer, and at the settings that the papers give for images.
+GLYPH_REMEDIES: Mapping[str, dict[str, Any]] = {
+    "plain (non-saturating)": {},
+    "minimax": {"loss": "minimax"},
+    "LSGAN": {"loss": "lsgan"},
+    "hinge": {"loss": "hinge"},
+    "WGAN, clipping": {"loss": "wgan", "n_critic": 5, "weight_clip": 0.05},
+    "WGAN-GP": {"loss": "wgan-gp", "n_critic": 5, "beta1": 0.0, "beta2": 0.9},
+    "R1": {"r1_weight": 1.0, "r1_interval": 1},
+    "spectral norm": {"spectral_norm": True},
+    "minibatch stddev": {"minibatch": "stddev"},
+    "packing 2": {"packing": 2},
+    "EMA 0.99": {"ema_decay": 0.99},
+}
+GLYPH_DEFAULTS = {"generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-3, "ema_decay": 0.0}
 NEEDS_GROUP_NORM = ("wgan-gp",)
 LATENT, HIDDEN, BATCH, SAMPLES = 32, 128, 128, 2500
 
@@ -98,15 +121,15 @@ def train_gaussians(centres: Tensor, sigma: float, options: dict[str, Any], step
     """A GAN of two small perceptrons on a mixture of equal Gaussians."""
     torch.manual_seed(seed)
     draw = torch.Generator().manual_seed(seed)
-    defaults = {"generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-4}
-    config = GanConfig(steps=steps, batch_size=BATCH, **(defaults | options))
+    config = GanConfig(steps=steps, batch_size=BATCH, **(GAUSSIAN_DEFAULTS | options))
     generator = perceptron(LATENT, 2)
-    critics = [critic(config) for _ in range(config.discriminators)]
-    adversary = Adversary(config, critics)
+    adversary = Adversary(config, [critic(config) for _ in range(config.discriminators)])
+    stages = feature_stack(adversary.discriminators[0])
     optimiser = optim.Adam(
         generator.parameters(), config.generator_learning_rate, (config.beta1, config.beta2), foreach=True
     )
-    started = time.perf_counter()
+    average = Ema(generator, config.ema_decay)
+    started = time.process_time()
     for step in range(steps):
         for _ in range(config.n_critic):
             which = torch.randint(len(centres), (BATCH,), generator=draw)
@@ -117,12 +140,21 @@ def train_gaussians(centres: Tensor, sigma: float, options: dict[str, Any], step
         loss = adversary.judge(step, fake, draw, real)
         if config.mode_seeking_weight > 0:
             loss = loss + config.mode_seeking_weight * mode_seeking_loss(z, fake)
+        if config.feature_matching_weight > 0:
+            wanted, got = features(stages, real)[-1], features(stages, fake)[-1]
+            loss = loss + config.feature_matching_weight * feature_matching_loss(wanted, got)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    seconds = time.perf_counter() - started
+        average.update(generator, step)
+    seconds = time.process_time() - started
     with torch.no_grad():
-        samples = generator(torch.randn(SAMPLES, LATENT, generator=draw))
+        samples = average.network(torch.randn(SAMPLES, LATENT, generator=draw))
+    return judge_gaussians(samples, centres, sigma, seconds)
+
+
+def judge_gaussians(samples: Tensor, centres: Tensor, sigma: float, seconds: float) -> Result:
+    """A sample is good within 3 sigma of a centre; a mode counts when one good sample is nearest to it."""
     distance, nearest = torch.cdist(samples, centres).min(dim=1)
     good = distance < 3 * sigma
     return Result(len(set(nearest[good].tolist())), float(good.float().mean()), seconds)
@@ -202,7 +234,7 @@ def train_glyphs(options: dict[str, Any], steps: int, seed: int) -> Result:
             "seed": seed,
             "tiles": {"size": 32, "overlap": 0},
             "network": {"latent_dim": LATENT, "width": 12, "discriminator_norm": norm},
-            "gan": {"steps": steps, "batch_size": 64, "ema_decay": 0.99} | options,
+            "gan": {"steps": steps, "batch_size": 64} | GLYPH_DEFAULTS | options,
             "encoder": {"mode": "none"},
             "runtime": {"precision": "fp32"},
         },
@@ -210,56 +242,101 @@ def train_glyphs(options: dict[str, Any], steps: int, seed: int) -> Result:
     )
     source = TileSource(stacked_glyphs(4096, seed), config)
     stage = GanStage(config, source, source, torch.device("cpu"))
-    started = time.perf_counter()
+    started = time.process_time()
     for step in range(steps):
         stage.step(step)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     generator = stage.finish().generator
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        batches = [generator(torch.randn(500, LATENT, 1, 1, generator=draw)) for _ in range(10)]
+        batches = [generator(torch.randn(500, LATENT, 1, 1, generator=draw)) for _ in range(20)]
     modes, good = read_glyphs(torch.cat(batches))
     return Result(len(set(modes[good].tolist())), float(good.float().mean()), seconds)
 
 
-def tasks(steps: int | None) -> dict[str, Callable[[dict[str, Any], int], Result]]:
-    """Task name -> (options, seed) -> result."""
-    return {
-        "ring": lambda options, seed: train_gaussians(*ring(), options, steps or 2000, seed),
-        "grid": lambda options, seed: train_gaussians(*grid(), options, steps or 2000, seed),
-        "glyphs": lambda options, seed: train_glyphs(options, steps or 600, seed),
-    }
+@dataclass(frozen=True)
+class Task:
+    """One test bed: its rows, its budget in generator steps, and how one generator is trained and judged."""
+
+    modes: int
+    steps: int
+    rows: Mapping[str, dict[str, Any]]
+    train: Callable[[dict[str, Any], int, int], Result]
 
 
-def row(name: str, results: list[Result]) -> str:
-    """One line of the table: modes as median (lowest to highest), good samples and time as medians."""
-    modes = [result.modes for result in results]
-    return (
-        f"| {name} | {statistics.median(modes):g} ({min(modes)} to {max(modes)}) "
-        f"| {statistics.median(r.good for r in results):.0%} "
-        f"| {statistics.median(r.seconds for r in results):.0f} |"
-    )
+TASKS: Mapping[str, Task] = {
+    "ring": Task(8, 2000, REMEDIES, lambda *run: train_gaussians(*ring(), *run)),
+    "grid": Task(25, 2000, REMEDIES, lambda *run: train_gaussians(*grid(), *run)),
+    "glyphs": Task(1000, 600, GLYPH_REMEDIES, train_glyphs),
+}
+
+
+def missing(found: dict[str, Any], names: Sequence[str], seeds: int) -> Iterator[tuple[str, str, int]]:
+    """(task, row, seed) that have no result for the options and steps of today, seed by seed.
+
+    A row whose options or steps have changed since is emptied first: one row never mixes budgets.
+    """
+    for seed in range(seeds):
+        for task in names:
+            for name, options in TASKS[task].rows.items():
+                settings = {"steps": TASKS[task].steps, "options": options}
+                row = found.setdefault(task, {}).get(name, {})
+                if {key: row.get(key) for key in settings} != settings:
+                    found[task][name] = settings | {"results": {}}
+                if str(seed) not in found[task][name]["results"]:
+                    yield task, name, seed
+
+
+def mean_and_range(values: Sequence[float], form: str) -> str:
+    """`mean (lowest to highest)`."""
+    return f"{statistics.mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def table(task: str, rows: Mapping[str, Any]) -> str:
+    """What was measured of one task, in Markdown."""
+    steps, modes = TASKS[task].steps, TASKS[task].modes
+    lines = [
+        f"| {task}, {steps} steps | seeds | modes of {modes} | good samples | seconds |",
+        "|---" * 5 + "|",
+    ]
+    for name in TASKS[task].rows:
+        results = list(rows.get(name, {}).get("results", {}).values())
+        if results:
+            covered = mean_and_range([r["modes"] for r in results], ".3g")
+            good = mean_and_range([r["good"] for r in results], ".0%")
+            seconds = statistics.mean(r["seconds"] for r in results)
+            lines.append(f"| {name} | {len(results)} | {covered} | {good} | {seconds:.0f} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
+    """Trains what is missing and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("task", choices=("ring", "grid", "glyphs"))
-    parser.add_argument("--only", nargs="*", help="names of rows; all by default")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, help="generator steps; 2000, for glyphs 600")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)}; all by default")
+    parser.add_argument("--seeds", type=int, default=3, help="runs per row, seeds from 0 [default: 3]")
+    parser.add_argument("--table", action="store_true", help="print what is there and train nothing")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "mode_coverage.json")
     arguments = parser.parse_args()
+    unknown = [name for name in arguments.tasks if name not in TASKS]
+    if unknown:
+        parser.error(f"there is no task {unknown[0]}; expected one of {', '.join(TASKS)}")
+    names = arguments.tasks or list(TASKS)
     torch.set_num_threads(1)
-    train = tasks(arguments.steps)[arguments.task]
-    path = arguments.out / f"mode_coverage_{arguments.task}.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    print("| | modes | good samples | seconds |\n|---|---|---|---|")
-    for name in arguments.only or REMEDIES:
-        results = [train(REMEDIES[name], seed) for seed in range(arguments.seeds)]
-        print(row(name, results), flush=True)
-        found[name] = {"options": REMEDIES[name], "results": [asdict(result) for result in results]}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    found = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
+    for task, name, seed in () if arguments.table else missing(found, names, arguments.seeds):
+        result = TASKS[task].train(TASKS[task].rows[name], TASKS[task].steps, seed)
+        print(f"{task}, {name}, seed {seed}: {result}", flush=True)
+        found[task][name]["results"][str(seed)] = asdict(result)
+        write(arguments.out, found)
+    print("\n".join(table(task, found.get(task, {})) for task in names))
+
+
+def write(path: Path, found: dict[str, Any]) -> None:
+    """Replaces the file whole, so that a kill leaves the last state and not half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
 
 
 if __name__ == "__main__":

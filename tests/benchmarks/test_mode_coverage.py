@@ -38,6 +38,38 @@ def test_stacked_digits_come_in_many_modes_and_are_all_good(bed: ModuleType) -> 
     assert len(set(modes.tolist())) > 200
 
 
+def test_a_sample_counts_within_three_sigma_and_a_mode_from_its_first_good_sample(bed: ModuleType) -> None:
+    centres, sigma = bed.ring()
+    samples = torch.cat([centres[:3], centres[3:4] + 2.9 * sigma / 2**0.5, centres[4:5] + 3.1 * sigma])
+    result = bed.judge_gaussians(samples, centres, sigma, 0.0)
+    assert (result.modes, result.good) == (4, pytest.approx(4 / 5))
+
+
+def test_a_run_that_was_cut_short_goes_on_with_what_is_missing_seed_by_seed(bed: ModuleType) -> None:
+    found: dict = {}
+    todo = list(bed.missing(found, ["grid"], 2))
+    assert todo == [("grid", name, seed) for seed in (0, 1) for name in bed.REMEDIES]
+    done = todo[: len(bed.REMEDIES) + 2]
+    for task, name, seed in done:
+        found[task][name]["results"][str(seed)] = {"modes": 1, "good": 0.5, "seconds": 1.0}
+    assert list(bed.missing(found, ["grid"], 2)) == todo[len(done) :]
+
+
+def test_a_row_whose_settings_have_changed_is_measured_again_alone(bed: ModuleType) -> None:
+    found: dict = {}
+    for task, name, seed in bed.missing(found, ["ring"], 2):
+        found[task][name]["results"][str(seed)] = {"modes": 1, "good": 0.5, "seconds": 1.0}
+    found["ring"]["R1"]["options"] = {"r1_weight": 5.0}
+    assert list(bed.missing(found, ["ring"], 2)) == [("ring", "R1", 0), ("ring", "R1", 1)]
+
+
+def test_the_table_shows_mean_and_range_over_seeds_of_what_was_measured(bed: ModuleType) -> None:
+    runs = {str(i): {"modes": m, "good": m / 10, "seconds": 2.0} for i, m in enumerate((3, 4, 8))}
+    text = bed.table("ring", {"hinge": {"results": runs}})
+    assert "| hinge | 3 | 5 (3 to 8) | 50% (30% to 80%) | 2 |" in text
+    assert "LSGAN" not in text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("remedy", ["packing 4", "unrolled 5"])
 def test_remedy_finds_more_modes_of_the_ring_than_plain_gan(bed: ModuleType, remedy: str) -> None:
