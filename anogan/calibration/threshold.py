@@ -61,6 +61,17 @@ class ThresholdEstimate:
     images_needed: int
     shortfall: int
 
+    def summary(self, threshold: float, review_threshold: float) -> dict[str, Any]:
+        """What a report says: the thresholds in force, and the promise of the calibrated one."""
+        return {
+            "threshold": threshold,
+            "review_threshold": review_threshold,
+            "false_reject": self.false_reject,
+            "interval": self.interval,
+            "n_good": self.n_good,
+            "warning": self.warning(),
+        }
+
     def warning(self) -> str | None:
         """One sentence when the rate asked for cannot be certified, else None."""
         if not self.shortfall:

@@ -12,7 +12,6 @@ from anogan.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from anogan.inspection import ScoredFile
-    from anogan.station import Scorer as StationScorer
 
 EXPORTED = ".onnx"
 
@@ -117,7 +116,6 @@ def _open_folder(
     from anogan.bundle import load_bundle
     from anogan.config import config_to_dict
     from anogan.recipes import score_files
-    from anogan.recipes.evaluation import calibration_summary
     from anogan.recipes.models import scorer_of
 
     bundle = load_bundle(path)
@@ -130,7 +128,7 @@ def _open_folder(
         scorer=scorer,
         score_files=lambda paths: score_files(scorer, paths),
         calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
-        promise=calibration_summary(scorer) if scorer.calibration is not None else {},
+        promise=scorer.promise() if scorer.calibration is not None else {},
         config=config_to_dict(bundle.config),
     )
 
@@ -138,15 +136,17 @@ def _open_folder(
 def _open_exported(
     path: Path, threshold: float | None, steps: int | None, device: Device | None
 ) -> OpenedModel:
+    from anogan.calibration import ThresholdEstimate
     from anogan.station import Scorer as StationScorer
 
     scorer = StationScorer(path, providers=providers_of(device), threshold=threshold, steps=steps)
+    estimate = ThresholdEstimate(**scorer.manifest.promise)
     return OpenedModel(
         path=path,
         scorer=scorer,
         score_files=scorer.score_files,
         calibrated_on=scorer.manifest.calibrated_on,
-        promise=_promise(scorer),
+        promise=estimate.summary(scorer.threshold, scorer.review_threshold),
         config=scorer.manifest.config,
     )
 
@@ -160,17 +160,3 @@ def providers_of(device: Device | None) -> list[str] | None:
     if device is Device.MPS:
         raise ConfigError("--device mps is for PyTorch; an exported file runs on cpu or cuda.")
     return None if device in (None, Device.AUTO) else [str(device)]
-
-
-def _promise(scorer: StationScorer) -> dict[str, Any]:
-    from anogan.calibration import ThresholdEstimate
-
-    estimate = ThresholdEstimate(**scorer.manifest.promise)
-    return {
-        "threshold": scorer.threshold,
-        "review_threshold": scorer.review_threshold,
-        "false_reject": estimate.false_reject,
-        "interval": estimate.interval,
-        "n_good": estimate.n_good,
-        "warning": estimate.warning(),
-    }

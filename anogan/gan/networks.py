@@ -60,18 +60,9 @@ def build_networks(config: Config, *, training: bool = False) -> Networks:
         config: Sizes and kinds of layers.
         training: Give D the layers that only training needs; `for_scoring` takes them out again.
     """
-    network, size, channels = config.network, config.tiles.size, config.images.channels
+    network, size = config.network, config.tiles.size
     encoder = build_encoder_of(config) if config.encoder.mode != "none" else None
-    generator = build_generator(
-        size,
-        channels,
-        network.latent_dim + condition_dim(config),
-        network.latent_grid,
-        network.width,
-        upsampling=network.upsampling,
-        norm=network.generator_norm,
-        attention_at=network.attention_at,
-    )
+    generator = build_generator_of(config)
     if training:
         return Networks(generator, build_training_discriminator(config), encoder)
     discriminator = build_discriminator(
@@ -82,6 +73,21 @@ def build_networks(config: Config, *, training: bool = False) -> Networks:
         attention_at=network.attention_at,
     )
     return Networks(generator, discriminator, encoder)
+
+
+def build_generator_of(config: Config) -> nn.Sequential:
+    """A fresh generator for a config: (N, latent_dim + K, g, g) -> (N, C, t, t)."""
+    network = config.network
+    return build_generator(
+        config.tiles.size,
+        config.images.channels,
+        network.latent_dim + condition_dim(config),
+        network.latent_grid,
+        network.width,
+        upsampling=network.upsampling,
+        norm=network.generator_norm,
+        attention_at=network.attention_at,
+    )
 
 
 def build_training_discriminator(config: Config) -> nn.Sequential:

@@ -186,28 +186,13 @@ def _write_report(
         images=pixels,
         calibrated_on=str(metadata.get("calibrated_on", "unknown")),
         evaluation=run.evaluation.to_dict(),
-        calibration=calibration_summary(scorer),
+        calibration=scorer.promise(),
         errors=dict(run.errors),
         figures=_figures(scorer, run) | ({} if curves is None else {"Training curves": curves}),
         config=scorer.config.model_dump(mode="json", by_alias=True),
         masks=mask,
     )
     write_json(folder / "evaluation.json", run.to_dict())
-
-
-def calibration_summary(scorer: Scorer) -> dict[str, Any]:
-    """Threshold and promise in the terms of the report."""
-    calibration = scorer.calibration
-    assert calibration is not None
-    estimate = calibration.estimate
-    return {
-        "threshold": scorer.threshold,
-        "review_threshold": scorer.review_threshold,
-        "false_reject": estimate.false_reject,
-        "interval": estimate.interval,
-        "n_good": estimate.n_good,
-        "warning": estimate.warning(),
-    }
 
 
 def _figures(scorer: Scorer, run: EvaluationRun) -> dict[str, bytes]:

@@ -99,6 +99,14 @@ class Scorer:
         """Scores above it are at least reviewed."""
         return min(self._calibrated().review_threshold, self.threshold)
 
+    def promise(self) -> dict[str, Any]:
+        """Thresholds in force and what the calibrated one promises; see `ThresholdEstimate.summary`.
+
+        Raises:
+            CalibrationError: The model has no calibration.
+        """
+        return self._calibrated().estimate.summary(self.threshold, self.review_threshold)
+
     def with_calibration(self, calibration: Calibration) -> Scorer:
         """The same model with another calibration, and without a threshold set by hand."""
         return Scorer(self.model, calibration, steps=self._steps)

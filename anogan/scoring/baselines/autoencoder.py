@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from anogan.calibration import gaussian_kernel
 from anogan.config import Config
 from anogan.gan.device import autocast, training_precision
-from anogan.gan.networks import build_encoder, build_generator
+from anogan.gan.networks import build_encoder_of, build_generator_of
 from anogan.gan.tiles import TileSource
 from anogan.images.tiling import TileGrid
 from anogan.scoring.baselines.scorer import FloatMap, Pixels
@@ -59,11 +59,13 @@ def fit_autoencoder(
     The setting of Bergmann et al. 2018 (arXiv:1807.02011): no defects are drawn, no noise is added.
     """
     torch.manual_seed(config.seed)
-    network = _build(config).to(device).to(memory_format=torch.channels_last)
     # It scores the full image alone, and without a condition, so it learns nothing else.
     tiles = config.tiles.model_copy(update={"scales": (1.0,)})
     untold = config.network.model_copy(update={"condition": "none"})
-    source = TileSource(images, config.model_copy(update={"tiles": tiles, "network": untold}), STREAM)
+    config = config.model_copy(update={"tiles": tiles, "network": untold})
+    network = nn.Sequential(build_encoder_of(config), build_generator_of(config))
+    network = network.to(device).to(memory_format=torch.channels_last)
+    source = TileSource(images, config, STREAM)
     optimiser = optim.Adam(network.parameters(), LEARNING_RATE, foreach=True)
     precision = training_precision(config.runtime, device)
     steps = min(config.gan.steps, MAX_STEPS)
@@ -116,19 +118,3 @@ def _window_mean(x: Tensor) -> Tensor:
     padded = F.pad(x, (radius, radius, radius, radius), mode="reflect")
     rows = F.conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
     return F.conv2d(rows, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
-
-
-def _build(config: Config) -> nn.Sequential:
-    network, size, channels = config.network, config.tiles.size, config.images.channels
-    encoder = build_encoder(size, channels, network.latent_dim, network.latent_grid, network.width)
-    decoder = build_generator(
-        size,
-        channels,
-        network.latent_dim,
-        network.latent_grid,
-        network.width,
-        upsampling=network.upsampling,
-        norm=network.generator_norm,
-        attention_at=network.attention_at,
-    )
-    return nn.Sequential(encoder, decoder)
