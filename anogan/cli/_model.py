@@ -91,6 +91,7 @@ def open_scorer(
     threshold: float | None = None,
     steps: int | None = None,
     device: Device | None = None,
+    variant: str | None = None,
 ) -> OpenedModel:
     """Opens the model that `--model` means.
 
@@ -99,26 +100,35 @@ def open_scorer(
         threshold: Overrides the calibrated one.
         steps: Overrides `search.steps`.
         device: Overrides `runtime.device`.
+        variant: Of the product on all images that it will score; None takes each image's folder.
 
     Raises:
         BundleError: There is no model, it is damaged, or a newer anogan wrote it.
-        ConfigError: The device is not on this machine.
+        ConfigError: The device is not on this machine, or the model does not know the variant.
     """
     path = require_model(named, exported=True)
-    if is_exported(path):
-        return _open_exported(path, threshold, steps, device)
-    return _open_folder(path, threshold, steps, device)
+    if not is_exported(path):
+        return _open_folder(path, threshold, steps, device, variant)
+    if variant is not None:
+        raise ConfigError(
+            f"--variant {variant} was given for {path}, but an exported file knows no variants; leave it "
+            "out, or give --model the folder of a model that does."
+        )
+    return _open_exported(path, threshold, steps, device)
 
 
 def _open_folder(
-    path: Path, threshold: float | None, steps: int | None, device: Device | None
+    path: Path, threshold: float | None, steps: int | None, device: Device | None, variant: str | None
 ) -> OpenedModel:
     from anogan.bundle import load_bundle
     from anogan.config import config_to_dict
+    from anogan.gan.condition import variant_index
     from anogan.recipes import score_files
     from anogan.recipes.models import scorer_of
 
     bundle = load_bundle(path)
+    if variant is not None:
+        variant_index(bundle.config, variant)  # Before the first image, not once for each.
     runtime = bundle.config.runtime
     if device is not None:
         runtime = runtime.model_copy(update={"device": str(device)})
@@ -126,7 +136,7 @@ def _open_folder(
     return OpenedModel(
         path=path,
         scorer=scorer,
-        score_files=lambda paths: score_files(scorer, paths),
+        score_files=lambda paths: score_files(scorer, paths, variant),
         calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
         promise=scorer.promise() if scorer.calibration is not None else {},
         config=config_to_dict(bundle.config),

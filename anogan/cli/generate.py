@@ -23,6 +23,10 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("anogan-synthetic"),
     n: Annotated[int, typer.Option(help="How many tiles.")] = 16,
     seed: Annotated[int, typer.Option(help="The same seed gives the same tiles.")] = 0,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="Product variant to draw, of a model with several.", show_default="all in turn"),
+    ] = None,
     check: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Say whether this image carries the mark; generate nothing."),
@@ -42,7 +46,14 @@ def command(
     from anogan.recipes.generating import generate
 
     with counted("generating tiles") as on_image:
-        files = generate(path, out, n, seed=seed, progress=lambda done, total: on_image("", done, total))
+        files = generate(
+            path,
+            out,
+            n,
+            seed=seed,
+            variant=variant,
+            progress=lambda done, total: on_image("", done, total),
+        )
     if json_:
         typer.echo(json.dumps({"files": [str(file) for file in files], "seed": seed}))
     else:

@@ -64,6 +64,13 @@ def command(
             show_default="the model's",
         ),
     ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            help="Product variant that all images show, for a model with several.",
+            show_default="name of each image's folder",
+        ),
+    ] = None,
     device: Annotated[
         Device | None, typer.Option(help="Where to compute.", show_default="the model's")
     ] = None,
@@ -85,7 +92,7 @@ def command(
 
     model_path = require_model(model, exported=True)
     images = _without_own(find_images(paths), [model_path] if folder is None else [model_path, folder])
-    opened = open_scorer(model_path, threshold=threshold, steps=steps, device=device)
+    opened = open_scorer(model_path, threshold=threshold, steps=steps, device=device, variant=variant)
     lines: Lines = JsonLines() if json_ else CsvLines() if csv_ else TableLines()
     counts = _run(opened, images, lines, folder, _report_file(report), by_hand=threshold is not None)
     if isinstance(lines, TableLines):

@@ -125,12 +125,24 @@ class NetworkConfig(_Section):
         ge=0,
         description="Side of the feature map that gets self-attention (SAGAN), such as 16; 0 is off.",
     )
-    condition: Literal["none", "tile-position"] = Field(
+    condition: Literal["none", "tile-position", "variant"] = Field(
         "none",
         description="What the networks are told of a tile beside its pixels. `tile-position` (y and x of its "
         "centre in the image): for parts that always lie alike, where what is right in one place is a defect "
-        "in another.",
+        "in another. `variant` (which product it shows, by the folders good/<variant>/): for one model of "
+        "several products that look alike; cannot be exported.",
     )
+    variants: tuple[str, ...] = Field(
+        (), description="Names of the variants in their order; `fit` fills in the folders of good/."
+    )
+
+    @model_validator(mode="after")
+    def _variants_are_told_apart(self) -> NetworkConfig:
+        if self.variants and self.condition != "variant":
+            raise ValueError(f"variants needs condition variant, got {self.condition}")
+        if len(set(self.variants)) < len(self.variants):
+            raise ValueError(f"variants {list(self.variants)} names one twice")
+        return self
 
 
 class GanConfig(_Section):

@@ -43,6 +43,11 @@ def refuse_unsupported(config: Config) -> None:
     Raises:
         ExportError: Names the first such setting, its value, the reason and what to do.
     """
+    if config.network.condition == "variant":
+        raise ExportError(
+            "network.condition is variant, which does not export: the file has no input for the variant; fit "
+            "one model for each variant, or score with the model folder."
+        )
     for key, refused in REFUSED.items():
         section, field = key.split(".")
         value = getattr(getattr(config, section), field)

@@ -1,4 +1,4 @@
-"""What the networks are told beside the image: where a tile lies.
+"""What the networks are told beside the image: where a tile lies, or which product it shows.
 
 A condition is K numbers per tile. A tile carries it as K constant maps behind its C colours,
 (N, C + K, t, t), and z as K constant maps behind its own channels: concatenation (Mirza & Osindero 2014,
@@ -8,16 +8,20 @@ it. A search moves z alone, so the condition is a constant of it.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anogan.config import Config
+from anogan.errors import ConfigError
 from anogan.images.tiling import TileGrid
 
 
 def condition_dim(config: Config) -> int:
-    """K: 2 for a tile's position, 0 without a condition."""
-    return 2 if config.network.condition == "tile-position" else 0
+    """K: 2 for a tile's position, the number of variants for a variant, 0 without a condition."""
+    network = config.network
+    return {"none": 0, "tile-position": 2, "variant": len(network.variants)}[network.condition]
 
 
 def tile_channels(config: Config) -> int:
@@ -25,21 +29,72 @@ def tile_channels(config: Config) -> int:
     return config.images.channels + condition_dim(config)
 
 
+def variant_index(config: Config, variant: str | None) -> int | None:
+    """Which of the model's variants a name is; None for a model that knows none.
+
+    Raises:
+        ConfigError: The model knows no variants and one is named, or it does and none of them is.
+    """
+    network = config.network
+    if network.condition != "variant":
+        if variant is not None:
+            raise ConfigError(
+                f"The variant {variant!r} was given to a model that knows no variants; leave it out, or fit "
+                "with network.condition: variant."
+            )
+        return None
+    if variant not in network.variants:
+        got = "no variant was given" if variant is None else f"got {variant!r}"
+        raise ConfigError(
+            f"The model must be told the variant of the product, one of {', '.join(network.variants)}, but "
+            f"{got}; name it with --variant, or put the image into a folder of its variant's name."
+        )
+    return network.variants.index(variant)
+
+
+def tile_conditions(config: Config, positions: NDArray[np.float32], variant: str | None = None) -> Tensor:
+    """The conditions of an image's tiles, (T, K).
+
+    Args:
+        config: Settings of the model.
+        positions: (T, 2), see `tile_position`.
+        variant: Of the product that the image shows.
+
+    Raises:
+        ConfigError: See `variant_index`.
+    """
+    index = variant_index(config, variant)
+    if index is not None:
+        return torch.eye(condition_dim(config))[index].expand(len(positions), -1)
+    return torch.from_numpy(positions)[:, : condition_dim(config)]
+
+
 def grid_conditions(
-    n: int, config: Config, image_size: tuple[int, int] | None, device: torch.device
+    n: int,
+    config: Config,
+    image_size: tuple[int, int] | None,
+    device: torch.device,
+    variant: str | None = None,
 ) -> Tensor:
-    """Conditions for n tiles that belong to no image, (n, K): the tiles of an image's grid in turn.
+    """Conditions for n tiles that belong to no image, (n, K): an image's tiles, or all variants, in turn.
 
     Args:
         n: How many.
         config: Settings of the model.
         image_size: (height, width) of the images; None takes the middle of any.
         device: Where they are wanted.
+        variant: The only one that is wanted.
+
+    Raises:
+        ConfigError: The variant is none of the model's.
     """
     tiles = config.tiles
     grid = TileGrid(image_size or (tiles.size, tiles.size), tiles.size, tiles.overlap)
-    positions = torch.from_numpy(grid.positions)[:, : condition_dim(config)]
-    return positions.repeat(-(-n // grid.n_tiles), 1)[:n].to(device)
+    if config.network.condition == "variant" and variant is None:
+        round_ = torch.eye(condition_dim(config))
+    else:
+        round_ = tile_conditions(config, grid.positions, variant)
+    return round_.repeat(-(-n // len(round_)), 1)[:n].to(device)
 
 
 def with_condition(x: Tensor, condition: Tensor) -> Tensor:

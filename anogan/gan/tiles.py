@@ -20,7 +20,7 @@ from torch import Tensor
 
 from anogan.config import AugmentationStep, Config
 from anogan.errors import ConfigError, DataError, ImageError
-from anogan.gan.condition import with_condition
+from anogan.gan.condition import tile_conditions, with_condition
 from anogan.images.decode import read_image
 from anogan.images.resize import resize
 from anogan.images.synthetic_defects import draw_defects, two_levels
@@ -44,7 +44,7 @@ class _Crop:
 
     tile: Pixels
     version: int
-    condition: tuple[float, ...]
+    condition: list[float]
 
 
 class TileSource:
@@ -57,19 +57,31 @@ class TileSource:
     without one.
     """
 
-    def __init__(self, images: Sequence[Pixels], config: Config, stream: int = 0) -> None:
+    def __init__(
+        self,
+        images: Sequence[Pixels],
+        config: Config,
+        stream: int = 0,
+        variants: Sequence[str | None] | None = None,
+    ) -> None:
         """Holds the images.
 
         Args:
             images: (H, W, C) uint8 or uint16 each, at least tile size; see `load_images`.
             config: Tile size, augmentation, defects and seed.
             stream: Sources with different streams draw different batches from one seed.
+            variants: Of the product on each image, where `network.condition` is `variant`.
         """
         if not images:
             raise DataError("There are no images to train on; give a folder with good parts.")
         self._images = images
         self._config = config
         self._stream = stream
+        names: Sequence[str | None] = [None] * len(images) if variants is None else variants
+        nowhere = np.zeros((1, 2), np.float32)
+        # What is told of a whole image; a tile's place is told of each tile.
+        self._told: list[list[float]] = [tile_conditions(config, nowhere, name)[0].tolist() for name in names]
+        self._variants = names
         self._augment = _compose(config.augmentation)
         self._scales = config.tiles.scales
         self._versions = [images, *(_smaller(images, scale) for scale in self._scales[1:])]
@@ -84,7 +96,7 @@ class TileSource:
 
     def with_stream(self, stream: int) -> TileSource:
         """The same images drawn in another random order."""
-        return TileSource(self._images, self._config, stream)
+        return TileSource(self._images, self._config, stream, self._variants)
 
     def batch(self, step: int, n: int) -> Tensor:
         """n clean tiles for a step, (n, C + K, t, t) float32 in [-1, 1]."""
@@ -121,7 +133,8 @@ class TileSource:
         tiles = []
         for _ in range(n):
             version = self._draw_version(rng)
-            image = self._versions[version][int(rng.integers(len(self._images)))]
+            index = int(rng.integers(len(self._images)))
+            image = self._versions[version][index]
             top = int(rng.integers(image.shape[0] - size + 1))
             left = int(rng.integers(image.shape[1] - size + 1))
             tile = image[top : top + size, left : left + size]
@@ -129,14 +142,14 @@ class TileSource:
                 self._augment.set_random_seed(int(rng.integers(2**31)))
                 # Some transforms drop the axis of a single channel.
                 tile = self._augment(image=np.ascontiguousarray(tile))["image"].reshape(tile.shape)
-            tiles.append(_Crop(tile, version, self._condition(image, top, left)))
+            tiles.append(_Crop(tile, version, self._condition(index, image, top, left)))
         return tiles
 
-    def _condition(self, image: Pixels, top: int, left: int) -> tuple[float, ...]:
-        if self._config.network.condition == "none":
-            return ()
+    def _condition(self, index: int, image: Pixels, top: int, left: int) -> list[float]:
+        if self._config.network.condition != "tile-position":
+            return self._told[index]
         side, (height, width) = self._config.tiles.size, image.shape[:2]
-        return tile_position(top, side, height), tile_position(left, side, width)
+        return [tile_position(top, side, height), tile_position(left, side, width)]
 
     def _draw_version(self, rng: np.random.Generator) -> int:
         if len(self._scales) == 1:

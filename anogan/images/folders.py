@@ -44,11 +44,14 @@ class Dataset:
         root: The folder that was scanned.
         good: Images of good parts to fit on, in natural order; never any from `test/`.
         test: Labelled test images; empty if the folder has none.
+        variants: Folders in `good/` that hold its images, one per product variant; empty where they lie in
+            `good/` itself.
     """
 
     root: Path
     good: tuple[Path, ...]
     test: tuple[Sample, ...] = ()
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,13 @@ class Split:
 
 
 def scan_dataset(root: Path) -> Dataset:
-    """The images of a folder in one of three layouts.
+    """The images of a folder in one of four layouts.
 
     - `good/`, `test/<kind>/`, `ground_truth/<kind>/<name>_mask.png` (or `<name>.png`);
     - the same with `train/good/` (MVTec AD);
-    - images directly in the folder: all good, no test.
+    - images directly in the folder: all good, no test;
+    - one of the first two with a folder more for each product variant: `good/<variant>/`,
+      `test/<kind>/<variant>/`, `ground_truth/<kind>/<variant>/`.
 
     `good/` and `test/` may each stand alone. Given the `good` folder itself, its images are the good
     ones and the neighbouring `test/` is left alone.
@@ -77,12 +82,14 @@ def scan_dataset(root: Path) -> Dataset:
     good_folder = next((f for f in (root / "train" / GOOD, root / GOOD) if f.is_dir()), None)
     test_folder = root / "test"
     if good_folder is None and not test_folder.is_dir():
-        return Dataset(root, _plain_folder(root))
-    good = () if good_folder is None else tuple(_images_in(good_folder))
-    test = tuple(_scan_test(root)) if test_folder.is_dir() else ()
+        good, variants = _good_images(root) if root.resolve().name == GOOD else ((), ())
+        return Dataset(root, good, (), variants) if variants else Dataset(root, _plain_folder(root))
+    good, variants = ((), ()) if good_folder is None else _good_images(good_folder)
+    below = bool(variants) or good_folder is None
+    test = tuple(_scan_test(root, below_variants=below)) if test_folder.is_dir() else ()
     if not good and (good_folder is not None or not test):
         raise DataError(f"{good_folder or test_folder} holds no images; put {_suffix_text()} files there.")
-    return Dataset(root, good, test)
+    return Dataset(root, good, test, variants)
 
 
 def find_images(patterns: Sequence[str | Path]) -> list[Path]:
@@ -164,6 +171,28 @@ def split_good(paths: Sequence[Path], early_stop: float, calibrate: float, seed:
     return Split(_natural(rest), _natural(stopping), _natural(calibration))
 
 
+def split_variants(dataset: Dataset, early_stop: float, calibrate: float, seed: int) -> Split:
+    """`split_good` of each variant by itself, so that each is trained on, stopped on and calibrated with.
+
+    Raises:
+        DataError: A variant has too few images, or one image lies in two variants.
+    """
+    folders: dict[str, Path] = {}
+    for path in dataset.good:
+        first = folders.setdefault(file_digest(path), path)
+        if first.parent != path.parent:
+            raise DataError(
+                f"{first} and {path} are the same image in two variants; keep it where it belongs."
+            )
+    own = [[path for path in dataset.good if path.parent.name == name] for name in dataset.variants]
+    splits = [split_good(paths, early_stop, calibrate, seed) for paths in own]
+    return Split(
+        tuple(path for split in splits for path in split.train),
+        tuple(path for split in splits for path in split.early_stop),
+        tuple(path for split in splits for path in split.calibrate),
+    )
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits.
 
@@ -225,6 +254,14 @@ def _images_in(folder: Path) -> tuple[Path, ...]:
     return _natural(path for path in folder.iterdir() if _is_image(path))
 
 
+def _good_images(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """A folder's images and no variants; or, where it has none, those in its folders and their names."""
+    if loose := _images_in(folder):
+        return loose, ()
+    filled = [(below.name, found) for below in _folders_in(folder) if (found := _images_in(below))]
+    return tuple(path for _, found in filled for path in found), tuple(name for name, _ in filled)
+
+
 def _folders_in(folder: Path) -> tuple[Path, ...]:
     return _natural(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
@@ -251,7 +288,7 @@ def _plain_folder(root: Path) -> tuple[Path, ...]:
     return images
 
 
-def _scan_test(root: Path) -> Iterable[Sample]:
+def _scan_test(root: Path, *, below_variants: bool) -> Iterable[Sample]:
     loose = _images_in(root / "test")
     if loose:
         raise DataError(
@@ -259,8 +296,9 @@ def _scan_test(root: Path) -> Iterable[Sample]:
             f"move it to test/{GOOD}/ or test/<kind of defect>/."
         )
     for folder in _folders_in(root / "test"):
-        for path in _images_in(folder):
-            mask = None if folder.name == GOOD else _find_mask(root / "ground_truth" / folder.name, path.stem)
+        for path in _good_images(folder)[0] if below_variants else _images_in(folder):
+            truth = root / "ground_truth" / path.parent.relative_to(root / "test")
+            mask = None if folder.name == GOOD else _find_mask(truth, path.stem)
             yield Sample(path, folder.name, mask)
 
 

@@ -16,11 +16,12 @@ from anogan.config import Config, config_to_dict
 from anogan.errors import AnoganError, ConfigError, DataError
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.tiles import load_images
-from anogan.images.folders import Dataset, file_digest, scan_dataset, split_good
+from anogan.images.folders import Dataset, file_digest, scan_dataset
 from anogan.metrics.comparison import FIGURES, Comparison, Outcome, Role, compare_outcomes
 from anogan.recipes.calibrate import calibrate_scorer
 from anogan.recipes.evaluation import EvaluationRun, evaluate, evaluate_scorer, write_json
 from anogan.recipes.fitting import Reporter, fit, network_image_size
+from anogan.recipes.variants import split_dataset
 from anogan.report.comparison import write_comparison_report
 from anogan.scoring.baselines import BASELINES, BaselineScorer, fit_baseline
 
@@ -228,7 +229,7 @@ def _fit_baseline(
 ) -> tuple[BaselineScorer, float]:
     """On the images that a model would be fitted on, calibrated on those that would calibrate it."""
     started = time.monotonic()
-    split = split_good(dataset.good, config.split.early_stop, config.split.calibrate, config.seed)
+    split = split_dataset(dataset, config)
     size = network_image_size(split, config)
     images, errors = load_images(split.train, config, size)
     if errors:

@@ -33,7 +33,6 @@ from anogan.images.folders import (
     file_digest,
     most_common_size,
     scan_dataset,
-    split_good,
 )
 from anogan.images.registration import Aligner, Pixels, align_all, make_reference
 from anogan.images.tiling import scaled_size
@@ -41,6 +40,7 @@ from anogan.inspection import Inspection
 from anogan.recipes.calibrate import HELD_OUT, calibrate_scorer
 from anogan.recipes.pictures import fit_pictures
 from anogan.recipes.selection import pick_score_settings, with_score_settings
+from anogan.recipes.variants import split_dataset, variants_of, with_variants
 from anogan.scoring import Model, Scorer
 from anogan.scoring.head import HeadStage
 from anogan.scoring.inverter import Inverter
@@ -84,6 +84,14 @@ class Reporter:
 
     progress: Callable[[str, int, int, Metrics], None] = lambda *_: None
     event: Callable[[str], None] = lambda *_: None
+
+
+@dataclass(frozen=True)
+class _Good:
+    """Good images at network resolution, and the variant of each product (None without variants)."""
+
+    images: list[Pixels]
+    variants: list[str | None]
 
 
 @dataclass
@@ -151,7 +159,8 @@ def fit(
     data, out, config, reporter = Path(data), Path(out), config or Config(), reporter or Reporter()
     check_save_target(out)
     dataset = scan_dataset(data)
-    split = split_good(dataset.good, config.split.early_stop, config.split.calibrate, config.seed)
+    config = with_variants(config, dataset)
+    split = split_dataset(dataset, config)
     hashes = _hashes(split)
     _refuse_leak(dataset, hashes)
     _warn_of_shortfall(config, len(split.calibrate), reporter)
@@ -185,17 +194,17 @@ def fit(
     return FitResult(out, scorer.with_calibration(calibration), metadata)
 
 
-def _train(
-    run: _Run, good: list[Pixels], held_out_good: list[Pixels], image_size: tuple[int, int] | None
-) -> Model:
+def _train(run: _Run, good: _Good, held_out_good: _Good, image_size: tuple[int, int] | None) -> Model:
     """All stages in order: GAN (with a joint encoder), separate encoder, head."""
     config, device = run.config, run.device
     perceptual = load_perceptual(config.features)  # First: a wrong file must not cost hours.
     if perceptual is not None:
         perceptual.to(device)
-    aligner = _aligner(config, good)
-    source = TileSource(_registered(good, aligner, run.reporter), config, TRAIN_STREAM)
-    held_out = TileSource(_registered(held_out_good, aligner, run.reporter), config, HELD_OUT_STREAM)
+    aligner = _aligner(config, good.images)
+    source, held_out = (
+        TileSource(_registered(own.images, aligner, run.reporter), config, stream, own.variants)
+        for own, stream in ((good, TRAIN_STREAM), (held_out_good, HELD_OUT_STREAM))
+    )
     gan = GanStage(config, source, held_out, device)
     run.train(gan)
     networks = gan.finish()
@@ -220,7 +229,7 @@ def _train(
     return Model.from_arrays(config, trained.to_arrays(), image_size, device)
 
 
-def _pick_score(scorer: Scorer, held_out: list[Pixels], reporter: Reporter) -> tuple[Scorer, dict[str, Any]]:
+def _pick_score(scorer: Scorer, held_out: _Good, reporter: Reporter) -> tuple[Scorer, dict[str, Any]]:
     """The scorer under the settings that `score.select` asks for, and what the metadata says of them.
 
     By the images that picked the checkpoint: those that set the threshold stay unseen.
@@ -228,7 +237,10 @@ def _pick_score(scorer: Scorer, held_out: list[Pixels], reporter: Reporter) -> t
     if not scorer.config.score.select:
         return scorer, {}
     found = pick_score_settings(
-        scorer, held_out, lambda done, total: reporter.progress("picking score settings", done, total, {})
+        scorer,
+        held_out.images,
+        lambda done, total: reporter.progress("picking score settings", done, total, {}),
+        variants=held_out.variants,
     )
     return with_score_settings(scorer, found.chosen), {"score_selection": found.to_dict()}
 
@@ -250,10 +262,8 @@ def _refuse_leak(dataset: Dataset, hashes: Mapping[str, Sequence[str]]) -> None:
         )
 
 
-def _read_good(
-    split: Split, config: Config, size: tuple[int, int] | None
-) -> tuple[list[Pixels], list[Pixels]]:
-    """Pixels to train on and to stop on.
+def _read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tuple[_Good, _Good]:
+    """Images to train on and to stop on.
 
     The images for calibration are decoded as well and let go: what is wrong with one of them must not be
     found after hours of training.
@@ -267,7 +277,9 @@ def _read_good(
         total = len(split.train + split.early_stop + split.calibrate)
         first = next(iter(errors.values()))
         raise DataError(f"{len(errors)} of {total} good images cannot be used; the first: {first}")
-    return good, held_out
+    return _Good(good, variants_of(config, split.train)), _Good(
+        held_out, variants_of(config, split.early_stop)
+    )
 
 
 def _aligner(config: Config, good: list[Pixels]) -> Aligner | None:

@@ -26,17 +26,19 @@ def generate(
     n: int,
     *,
     seed: int = 0,
+    variant: str | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Path]:
     """Writes n tiles G(z), z from the prior, as marked PNG files.
 
-    A model with `network.condition` gives the tiles the conditions of an image's tiles in turn.
+    A model with `network.condition` gives them the places of an image's tiles, or its variants, in turn.
 
     Args:
         model: The model's folder; None takes `$ANOGAN_MODEL`, else `anogan-model`.
         out: Folder for `synthetic-0000.png` and so on; files of these names are replaced.
         n: How many, at least 1.
         seed: The same seed gives the same tiles.
+        variant: The only variant that is wanted, of a model that knows several.
         progress: Told (done, total).
 
     Returns:
@@ -44,7 +46,7 @@ def generate(
 
     Raises:
         BundleError: The model is missing or damaged.
-        ConfigError: n is below 1.
+        ConfigError: n is below 1, or the variant is none of the model's.
         StorageError: Nothing can be written at `out`.
     """
     if n < 1:
@@ -52,7 +54,7 @@ def generate(
     scorer, paths = load_scorer(model), []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for index, tile in enumerate(_tiles(scorer, n, seed)):
+        for index, tile in enumerate(_tiles(scorer, n, seed, variant)):
             path = out / f"synthetic-{index:04d}.png"
             path.write_bytes(encode_marked_png(embed_watermark(tile)))
             paths.append(path)
@@ -62,10 +64,10 @@ def generate(
     return paths
 
 
-def _tiles(scorer: Scorer, n: int, seed: int) -> Iterator[NDArray[np.unsignedinteger]]:
+def _tiles(scorer: Scorer, n: int, seed: int, variant: str | None) -> Iterator[NDArray[np.unsignedinteger]]:
     generator, config = scorer.model.networks.generator, scorer.config
     device, draw = next(generator.parameters()).device, torch.Generator().manual_seed(seed)
-    conditions = grid_conditions(n, config, scorer.model.image_size, device)
+    conditions = grid_conditions(n, config, scorer.model.image_size, device, variant)
     for condition in conditions.split(BATCH):
         z = with_condition(sample_prior(len(condition), config, draw, device), condition)
         with torch.inference_mode():

@@ -9,18 +9,28 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from anogan.errors import ImageError, ShapeError
+from anogan.errors import ConfigError, ImageError, ShapeError
 from anogan.images.decode import read_image
 from anogan.inspection import ScoredFile
 from anogan.scoring import Evidence
 from anogan.scoring.judge import Judge
+from anogan.scoring.scorer import variant_of
 
+_FAULTS_OF_ONE = (ConfigError, ImageError, ShapeError)
+_Named = tuple[NDArray[Any], str | None]  # An image and its variant.
 READ_AHEAD = 16  # Images held at once; enough to fill a chunk of tiles with small ones.
 
 
-def score_files(scorer: Judge, paths: Sequence[Path]) -> Iterator[ScoredFile]:
-    """Scores files in order, a few at a time, yielding each as soon as it is known."""
-    for path, image, evidence in gather_evidence(scorer, paths):
+def score_files(scorer: Judge, paths: Sequence[Path], variant: str | None = None) -> Iterator[ScoredFile]:
+    """Scores files in order, a few at a time, yielding each as soon as it is known.
+
+    Args:
+        scorer: A calibrated model or baseline.
+        paths: Image files.
+        variant: Of the product on all of them; by default each file's folder says it, if the model knows
+            variants.
+    """
+    for path, image, evidence in gather_evidence(scorer, paths, variant):
         if isinstance(evidence, str):
             yield ScoredFile(path, error=evidence)
         else:
@@ -28,12 +38,16 @@ def score_files(scorer: Judge, paths: Sequence[Path]) -> Iterator[ScoredFile]:
 
 
 def gather_evidence(
-    scorer: Judge, paths: Sequence[Path]
+    scorer: Judge, paths: Sequence[Path], variant: str | None = None
 ) -> Iterator[tuple[Path, NDArray[Any], Evidence | str]]:
     """(path, pixels, evidence or error sentence) per file, in order."""
     for start in range(0, len(paths), READ_AHEAD):
         group = [(path, _read(scorer, path)) for path in paths[start : start + READ_AHEAD]]
-        usable = [image for _, image in group if not isinstance(image, str)]
+        usable = [
+            (image, variant_of(path, scorer.config, variant))
+            for path, image in group
+            if not isinstance(image, str)
+        ]
         found = iter(_evidence_each(scorer, usable))
         for path, image in group:
             if isinstance(image, str):
@@ -51,16 +65,16 @@ def _read(scorer: Judge, path: Path) -> NDArray[Any] | str:
         return str(error)
 
 
-def _evidence_each(scorer: Judge, images: Sequence[NDArray[Any]]) -> list[Evidence | str]:
+def _evidence_each(scorer: Judge, images: Sequence[_Named]) -> list[Evidence | str]:
     try:
-        return list(scorer.evidence(images))
-    except (ImageError, ShapeError):
-        # One of them has a wrong size; find out which without failing the others.
+        return list(scorer.evidence([image for image, _ in images], [variant for _, variant in images]))
+    except _FAULTS_OF_ONE:
+        # One of them has a wrong size or variant; find out which without failing the others.
         return [_evidence_or_error(scorer, image) for image in images]
 
 
-def _evidence_or_error(scorer: Judge, image: NDArray[Any]) -> Evidence | str:
+def _evidence_or_error(scorer: Judge, image: _Named) -> Evidence | str:
     try:
-        return scorer.evidence([image])[0]
-    except (ImageError, ShapeError) as error:
+        return scorer.evidence([image[0]], [image[1]])[0]
+    except _FAULTS_OF_ONE as error:
         return str(error)

@@ -86,7 +86,10 @@ class ScoreSelection:
 
 
 def pick_score_settings(
-    scorer: Scorer, images: Sequence[Pixels], on_image: Callable[[int, int], None] = lambda *_: None
+    scorer: Scorer,
+    images: Sequence[Pixels],
+    on_image: Callable[[int, int], None] = lambda *_: None,
+    variants: Sequence[str | None] | None = None,
 ) -> ScoreSelection:
     """Compares weights, smoothing and pooling on good images and damaged copies of them.
 
@@ -99,14 +102,17 @@ def pick_score_settings(
         scorer: A trained model; a calibration is not needed.
         images: (H, W, C) held-out good images at network resolution.
         on_image: Told (done, total).
+        variants: Of the product on each image, for a model that knows variants.
 
     Returns:
         The configured settings, unless others are better by more than the tolerance.
     """
-    images = _registered(scorer, _bounded(images))
+    places = _bounded(images)
+    named = [None if variants is None else variants[place] for place in places]
+    images = _registered(scorer, [images[place] for place in places])
     if len(images) < MIN_IMAGES:
         return ScoreSelection(scorer.config.score, (), len(images))
-    trial = _Trial(scorer, images, on_image)
+    trial = _Trial(scorer, images, on_image, named)
     candidates = tuple(trial.candidates())
     best = max(candidates, key=lambda candidate: candidate.merit)
     configured = candidates[0]
@@ -123,7 +129,11 @@ class _Trial:
     """Raw evidence of good images and their damaged copies, and the settings tried on it."""
 
     def __init__(
-        self, scorer: Scorer, images: Sequence[Pixels], on_image: Callable[[int, int], None]
+        self,
+        scorer: Scorer,
+        images: Sequence[Pixels],
+        on_image: Callable[[int, int], None],
+        variants: Sequence[str | None],
     ) -> None:
         self._config = config = scorer.config
         unsmoothed = config.score.model_copy(update={"smoothing_sigma": 0.0})
@@ -135,7 +145,7 @@ class _Trial:
         for index, image in enumerate(images):
             rng = np.random.default_rng([config.seed, _STREAM, index])
             damaged, mask = draw_defects(image, config.defects, rng, levels)
-            clean_evidence, damaged_evidence = raw.evidence([image, damaged])
+            clean_evidence, damaged_evidence = raw.evidence([image, damaged], [variants[index]] * 2)
             self._clean.append(clean_evidence.parts)
             self._damaged.append(damaged_evidence.parts)
             self._masks.append(mask)
@@ -205,11 +215,11 @@ class _Trial:
         return image_auroc([False] * len(good) + [True] * len(visible), values)
 
 
-def _bounded(images: Sequence[Pixels]) -> list[Pixels]:
-    """As many of the images, evenly spread over them, as fit into memory with all their evidence."""
+def _bounded(images: Sequence[Pixels]) -> list[int]:
+    """Places of as many images, evenly spread over them, as fit into memory with all their evidence."""
     largest = max((image.shape[0] * image.shape[1] for image in images), default=1)
     n = min(len(images), max(MIN_IMAGES, MAX_PIXELS // largest))
-    return [images[int(index)] for index in np.linspace(0, len(images) - 1, n).round()] if images else []
+    return [int(index) for index in np.linspace(0, len(images) - 1, n).round()] if images else []
 
 
 def _registered(scorer: Scorer, images: list[Pixels]) -> list[Pixels]:

@@ -31,8 +31,10 @@ class Judge(Protocol):
         """The same with another calibration."""
         ...
 
-    def evidence(self, images: Sequence[NDArray[np.generic]]) -> list[Evidence]:
-        """What is found in each image, uncalibrated."""
+    def evidence(
+        self, images: Sequence[NDArray[np.generic]], variants: Sequence[str | None] | None = None
+    ) -> list[Evidence]:
+        """What is found in each image, uncalibrated; `variants` of the products, where it knows any."""
         ...
 
     def anomaly_map(self, evidence: Evidence) -> NDArray[np.float32]:

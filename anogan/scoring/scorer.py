@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anogan.calibration import PARTS, Calibration, combine, part_name, pool, smooth, spread
-from anogan.config import ScoreConfig
+from anogan.config import Config, ScoreConfig
 from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
-from anogan.gan.condition import condition_dim, image_of, with_condition
+from anogan.gan.condition import condition_dim, image_of, tile_conditions, with_condition
 from anogan.images.decode import Pixels, as_model_image, read_image
 from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import from_network, resize, to_network
@@ -112,24 +112,28 @@ class Scorer:
         return Scorer(self.model, calibration, steps=self._steps)
 
     @overload
-    def score(self, images: Path | str) -> Inspection: ...
+    def score(self, images: Path | str, variant: str | None = None) -> Inspection: ...
     @overload
-    def score(self, images: Sequence[NDArray[Any]] | NDArray[Any]) -> list[Inspection]: ...
     def score(
-        self, images: Path | str | Sequence[NDArray[Any]] | NDArray[Any]
+        self, images: Sequence[NDArray[Any]] | NDArray[Any], variant: str | None = None
+    ) -> list[Inspection]: ...
+    def score(
+        self, images: Path | str | Sequence[NDArray[Any]] | NDArray[Any], variant: str | None = None
     ) -> Inspection | list[Inspection]:
         """One inspection per image, in order; for a file's path its inspection, see `score_file`.
 
         Args:
             images: (H, W) or (H, W, C) uint8 or uint16 each, RGB; or one array (N, H, W, C).
+            variant: Of the product that all of them show, for a model with `network.condition: variant`.
 
         Raises:
             CalibrationError: The model has no calibration.
+            ConfigError: The variant is missing, or none that the model knows.
             ShapeError: One image was given, not several.
             ImageError: An image is not of the size, channels or bit depth that the model takes.
         """
         if isinstance(images, Path | str):
-            return self.score_file(images)
+            return self.score_file(images, variant)
         self._calibrated()
         if isinstance(images, np.ndarray) and images.ndim != 4:
             raise ShapeError(
@@ -137,23 +141,27 @@ class Scorer:
                 "into a list: score([image])."
             )
         checked = [self._checked(np.asarray(image), f"image {i}") for i, image in enumerate(images)]
-        return [
-            self.judge(evidence, image)
-            for evidence, image in zip(self.evidence(checked), checked, strict=True)
-        ]
+        found = self.evidence(checked, [variant] * len(checked))
+        return [self.judge(evidence, image) for evidence, image in zip(found, checked, strict=True)]
 
-    def score_file(self, path: Path | str) -> Inspection:
+    def score_file(self, path: Path | str, variant: str | None = None) -> Inspection:
         """The inspection of one image file.
+
+        Args:
+            path: The file.
+            variant: Of the product; by default the name of its folder, if the model knows variants.
 
         Raises:
             CalibrationError: The model has no calibration.
+            ConfigError: The variant is missing, or none that the model knows.
             ImageError: The file is missing or damaged, or the image does not fit the model.
         """
         self._calibrated()
         path, images = Path(path), self.config.images
         pixels = read_image(path, channels=images.channels, bit_depth=images.bit_depth)
         image = self._checked(pixels, str(path))
-        return replace(self.judge(self.evidence([image])[0], image), path=path)
+        variant = variant_of(path, self.config, variant)
+        return replace(self.judge(self.evidence([image], [variant])[0], image), path=path)
 
     def _checked(self, image: NDArray[Any], name: str) -> Pixels:
         config = self.config.images
@@ -207,18 +215,29 @@ class Scorer:
         seen = evidence.alignment.seen((found.shape[0], found.shape[1]))
         return np.where(seen, found, np.float32(0))
 
-    def evidence(self, images: Sequence[NDArray[np.generic]]) -> list[Evidence]:
+    def evidence(
+        self, images: Sequence[NDArray[np.generic]], variants: Sequence[str | None] | None = None
+    ) -> list[Evidence]:
         """The search's findings per image, uncalibrated.
 
+        Args:
+            images: (H, W, C) each.
+            variants: Of the product on each image, for a model that knows variants.
+
         Raises:
+            ConfigError: A variant is missing, or none that the model knows.
             ImageError: An image has another size than the model takes.
         """
         found: list[Evidence] = []
+        named = iter([None] * len(images) if variants is None else variants)
         for group in self._groups(images):
             started = time.perf_counter()
             prepared = [self._prepare(image) for image in group]
             pyramids = [self._pyramid((x.shape[1], x.shape[2])) for x, _ in prepared]
-            tiles = [self._tiles(pyramid, x) for pyramid, (x, _) in zip(pyramids, prepared, strict=True)]
+            tiles = [
+                self._tiles(pyramid, x, next(named))
+                for pyramid, (x, _) in zip(pyramids, prepared, strict=True)
+            ]
             results = self._inspect_tiles(torch.cat(tiles))
             ms = 1000 * (time.perf_counter() - started) / len(group)
             start = 0
@@ -276,12 +295,10 @@ class Scorer:
         tiles = self.config.tiles
         return TilePyramid(size, tiles.size, tiles.overlap, tiles.scales)
 
-    def _tiles(self, pyramid: TilePyramid, x: FloatMap) -> Tensor:
+    def _tiles(self, pyramid: TilePyramid, x: FloatMap, variant: str | None) -> Tensor:
         """(T, C + K, t, t): an image's tiles, each with its condition."""
-        tiles = torch.from_numpy(pyramid.cut(x))
-        if self.config.network.condition == "none":
-            return tiles
-        return with_condition(tiles, torch.from_numpy(pyramid.positions))
+        conditions = tile_conditions(self.config, pyramid.positions, variant)
+        return with_condition(torch.from_numpy(pyramid.cut(x)), conditions)
 
     def _inspect_tiles(self, tiles: Tensor) -> dict[str, NDArray[Any]]:
         """Maps, reconstruction and scores of every tile, chunk by chunk."""
@@ -353,6 +370,13 @@ def _aligner(model: Model) -> Aligner | None:
     if model.reference is None:
         raise BundleError("The model registers parts but holds no reference picture; fit the model again.")
     return Aligner(model.reference, motion)
+
+
+def variant_of(path: Path, config: Config, named: str | None = None) -> str | None:
+    """The variant of an image's product: the named one, else its folder's name; None without variants."""
+    if named is not None or config.network.condition != "variant":
+        return named
+    return path.absolute().parent.name
 
 
 def score_weights(config: ScoreConfig) -> dict[str, float]:

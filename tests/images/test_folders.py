@@ -17,6 +17,7 @@ from anogan.images.folders import (
     read_mask,
     scan_dataset,
     split_good,
+    split_variants,
 )
 
 
@@ -197,3 +198,41 @@ def test_of_equally_frequent_sizes_the_larger_is_taken(tmp_path: Path) -> None:
     assert most_common_size(paths) == most_common_size(paths[::-1]) == (11, 11)
     with pytest.raises(DataError, match="no images"):
         common_size([])
+
+
+@pytest.fixture
+def variants(tmp_path: Path) -> Path:
+    root = tmp_path / "two products"
+    for variant, start in (("round", 0), ("square", 100)):
+        for seed in range(start, start + 10):
+            draw(root / "good" / variant / f"{seed}.png", seed=seed)
+        draw(root / "test" / "dent" / variant / "1.png", seed=start + 50)
+        draw(root / "ground_truth" / "dent" / variant / "1_mask.png")
+    draw(root / "good" / ".thumbs" / "1.png")
+    (root / "good" / "notes").mkdir()
+    return root
+
+
+def test_folders_in_good_are_variants_where_no_image_lies_beside_them(variants: Path) -> None:
+    data = scan_dataset(variants)
+    assert data.variants == ("round", "square")
+    assert [path.parent.name for path in data.good] == ["round"] * 10 + ["square"] * 10
+    folder = variants / "test" / "dent"
+    truth = variants / "ground_truth" / "dent"
+    assert data.test == tuple(
+        Sample(folder / name / "1.png", "dent", truth / name / "1_mask.png") for name in data.variants
+    )
+    assert scan_dataset(variants / "good").good == data.good
+    draw(variants / "good" / "loose.png")
+    assert scan_dataset(variants).variants == ()
+    assert [path.name for path in scan_dataset(variants).good] == ["loose.png"]
+
+
+def test_each_variant_is_split_by_itself(variants: Path) -> None:
+    data = scan_dataset(variants)
+    split = split_variants(data, 0.2, 0.3, seed=0)
+    for part, n in ((split.train, 5), (split.early_stop, 2), (split.calibrate, 3)):
+        assert [path.parent.name for path in part] == ["round"] * n + ["square"] * n
+    shutil.copy(data.good[0], variants / "good" / "square" / "copy.png")
+    with pytest.raises(DataError, match="same image in two variants"):
+        split_variants(scan_dataset(variants), 0.2, 0.3, seed=0)

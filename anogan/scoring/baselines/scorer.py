@@ -57,8 +57,10 @@ class BaselineScorer:
         """Scores above it are rejected."""
         return self._calibrated().estimate.threshold
 
-    def evidence(self, images: Sequence[NDArray[np.generic]]) -> list[Evidence]:
-        """One smoothed map per image; images are (H, W, C) uint8 or uint16.
+    def evidence(
+        self, images: Sequence[NDArray[np.generic]], variants: Sequence[str | None] | None = None
+    ) -> list[Evidence]:
+        """One smoothed map per image; images are (H, W, C) uint8 or uint16. No baseline knows variants.
 
         Raises:
             ImageError: An image has another size than those it was fitted on.
