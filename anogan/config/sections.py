@@ -290,7 +290,7 @@ class FeaturesConfig(_Section):
     weights: str | None = Field(
         None,
         description="A torchvision state dict as .safetensors file; never a download. It is copied into the "
-        "model. Cannot be exported.",
+        "model, and into an exported file.",
     )
     backbone: Literal["resnet18", "resnet34", "resnet50", "wide_resnet50_2"] = Field(
         "resnet18", description="Whose weights they are."

@@ -208,6 +208,7 @@ def _stitched(g: Graph, config: Config, pictures: str, version: _Version, n_part
 
 def _parts(networks: FoldedNetworks, config: Config) -> list[str]:
     names = ["residual", "discrimination"] + ([] if networks.head is None else ["head"])
+    names += [] if networks.pretrained is None else ["perceptual"]
     used = used_parts(names, config.score)
     if not used:
         raise ExportError(

@@ -14,6 +14,7 @@ from anogan.errors import CalibrationError
 from anogan.export.geometry import COLUMNS, ROWS, length
 from anogan.export.gradient import enlarge, forward
 from anogan.export.graph import DOUBLE, FLOAT, INT64, Graph
+from anogan.export.pretrained import perceptual_map, unit_features
 from anogan.export.search import FoldedNetworks, features, given, image_of
 from anogan.scoring.scorer import score_weights
 
@@ -36,7 +37,7 @@ class TileEvidence:
 
 
 def tile_evidence(g: Graph, networks: FoldedNetworks, x: str, reconstruction: str) -> TileEvidence:
-    """Residual, discrimination and head maps of tiles (T, C + K, t, t) and their scores."""
+    """Residual, discrimination, head and perceptual maps of tiles (T, C + K, t, t) and their scores."""
     difference = g.op("Abs", g.op("Sub", image_of(g, networks, x), reconstruction))
     discrimination = _discrimination_map(g, networks, x, given(g, networks, reconstruction, x))
     maps = {
@@ -46,6 +47,11 @@ def tile_evidence(g: Graph, networks: FoldedNetworks, x: str, reconstruction: st
     if networks.head is not None:
         seen = g.op("Concat", x, reconstruction, difference, discrimination, axis=1)
         maps["head"] = forward(g, networks.head, seen)[-1]
+    if (pretrained := networks.pretrained) is not None:
+        wanted = unit_features(g, pretrained, image_of(g, networks, x))
+        maps["perceptual"] = perceptual_map(
+            g, pretrained, wanted, unit_features(g, pretrained, reconstruction)
+        )
     return TileEvidence(maps, _tile_mean(g, difference), _tile_mean(g, discrimination))
 
 

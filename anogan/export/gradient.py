@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from anogan.errors import ExportError
 from anogan.export.graph import FLOAT, FLOAT16, Graph
-from anogan.export.layers import Attention, Convolution, GroupNorm, Layer, Leaky, Tanh, Upsample
+from anogan.export.layers import (
+    Attention,
+    Convolution,
+    GroupNorm,
+    Layer,
+    Leaky,
+    MaxPool,
+    Residual,
+    Tanh,
+    Upsample,
+)
 
 
 def forward(g: Graph, layers: Sequence[Layer], x: str) -> list[str]:
@@ -62,14 +72,17 @@ def _forward(g: Graph, layer: Layer, x: str) -> str:
             _, _, value, weights = _attended(g, layer, x)
             mixed = g.op("MatMul", value, _turned(g, weights))
             return g.op("Add", x, g.op("Mul", _as_shaped(g, mixed, x), g.f32(layer.gamma)))
+        case MaxPool():
+            return g.op("MaxPool", x, **_window(layer))
+        case Residual():
+            return g.op("Add", *(values[-1] for values in _branches(g, layer, x)))
 
 
 def _backward(g: Graph, layer: Layer, x: str, output: str, gradient: str) -> str:
     match layer:
         case Convolution():
             kind = "Conv" if layer.transposed else "ConvTranspose"
-            _refuse_lost_pixels(layer)
-            return _convolve(g, kind, layer, gradient)
+            return _convolve(g, kind, layer, gradient, **_lost_pixels(layer))
         case Leaky():
             # The output has the input's sign; at 0 PyTorch takes the slope as well.
             below = g.op("Mul", gradient, g.f32(layer.slope)) if layer.slope else g.f32(0)
@@ -84,6 +97,26 @@ def _backward(g: Graph, layer: Layer, x: str, output: str, gradient: str) -> str
             return _group_norm_product(g, layer, x, gradient)
         case Attention():
             return _attention_product(g, layer, x, gradient)
+        case MaxPool():
+            return _max_pool_product(g, layer, x, gradient)
+        case Residual():
+            ways = zip((layer.body, layer.shortcut), _branches(g, layer, x), strict=True)
+            return g.op("Add", *(backward(g, way, values, gradient) for way, values in ways))
+
+
+def _branches(g: Graph, layer: Residual, x: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What `forward` returns for the body and for the shortcut."""
+    body = g.once((layer, "body", x), lambda g: tuple(forward(g, layer.body, x)))
+    return body, g.once((layer, "shortcut", x), lambda g: tuple(forward(g, layer.shortcut, x)))
+
+
+def _max_pool_product(g: Graph, layer: MaxPool, x: str, gradient: str) -> str:
+    """Each window's gradient goes to the first of its greatest values; windows overlap."""
+    greatest = g.ops("MaxPool", 2, x, **_window(layer))[1]
+    flat = g.i64([-1])
+    nothing = g.op("Mul", g.op("Reshape", x, flat), g.f32(0))
+    places, parts = g.op("Reshape", greatest, flat), g.op("Reshape", gradient, flat)
+    return _as_shaped(g, g.op("ScatterElements", nothing, places, parts, axis=0, reduction="add"), x)
 
 
 def _standardised(g: Graph, layer: GroupNorm, x: str) -> tuple[str, ...]:
@@ -166,22 +199,35 @@ def _per_channel(g: Graph, values: NDArray[np.float32]) -> str:
     return g.f32(values.reshape(-1, 1, 1))
 
 
-def _convolve(g: Graph, kind: str, layer: Convolution, x: str, *bias: str) -> str:
+def _convolve(g: Graph, kind: str, layer: Convolution, x: str, *bias: str, **more: list[int]) -> str:
     """A convolution of either kind; in half precision between casts when the graph says so."""
     weight = g.weight(layer.weight)
     if g.precision != "mixed":
-        return g.op(kind, x, weight, *bias, **_attributes(layer))
-    return g.cast(g.op(kind, g.cast(x, FLOAT16), weight, *bias, **_attributes(layer)), FLOAT)
+        return g.op(kind, x, weight, *bias, **_attributes(layer), **more)
+    return g.cast(g.op(kind, g.cast(x, FLOAT16), weight, *bias, **_attributes(layer), **more), FLOAT)
 
 
-def _refuse_lost_pixels(layer: Convolution) -> None:
-    """Sides are powers of two, so a stride that leaves pixels over does so at every size."""
+def _lost_pixels(layer: Convolution) -> dict[str, list[int]]:
+    """What a convolution's transpose must add: the last pixels, which a stride may leave out.
+
+    Sides are powers of two, so a stride that divides one leaves the same number at every size.
+    """
     kernel = layer.dilation * (layer.weight.shape[2] - 1) + 1
-    if not layer.transposed and (2 * layer.padding - kernel) % layer.stride:
+    lost = 0 if layer.transposed else (2 * layer.padding - kernel) % layer.stride
+    if lost and layer.stride & (layer.stride - 1):
         raise ExportError(
             f"A convolution of kernel {kernel}, stride {layer.stride} and padding {layer.padding} does not "
             "use every pixel of its input; the export has no gradient for it. Score this model with PyTorch."
         )
+    return {"output_padding": [lost] * 2} if lost else {}
+
+
+def _window(layer: MaxPool) -> dict[str, list[int]]:
+    return {
+        "kernel_shape": [layer.kernel] * 2,
+        "strides": [layer.stride] * 2,
+        "pads": [layer.padding] * 4,
+    }
 
 
 def enlarge(g: Graph, x: str, factor: int) -> str:

@@ -96,7 +96,24 @@ class Attention:
     gamma: float
 
 
-Layer = Convolution | Leaky | Tanh | Upsample | GroupNorm | Attention
+@dataclass(frozen=True)
+class MaxPool:
+    """The greatest of each window, nothing counted outside the input."""
+
+    kernel: int
+    stride: int
+    padding: int
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """body(x) + shortcut(x) (He 2016, arXiv:1512.03385); an empty shortcut is x itself."""
+
+    body: tuple[Layer, ...]
+    shortcut: tuple[Layer, ...]
+
+
+Layer = Convolution | Leaky | Tanh | Upsample | GroupNorm | Attention | MaxPool | Residual
 
 
 def fold(network: Iterable[nn.Module], name: str) -> tuple[Layer, ...]:

@@ -16,6 +16,7 @@ from anogan.export.bank import best_of_bank
 from anogan.export.gradient import backward, forward
 from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
 from anogan.export.layers import Convolution, Layer, fold
+from anogan.export.pretrained import Pretrained, perceptual_term, unit_features
 from anogan.export.residuals import defect_mask, pixel_term, sample_mean
 from anogan.gan.condition import condition_dim
 from anogan.gan.networks import feature_stack
@@ -50,6 +51,7 @@ class FoldedNetworks:
         image_shape: (C, t, t) of one tile's picture.
         bank: (B, d, g, g), the codes from which each tile's starts are taken, or None.
         condition: K, the maps of its condition behind it.
+        pretrained: Pretrained features, or None where none count.
     """
 
     generator: tuple[Layer, ...]
@@ -61,6 +63,7 @@ class FoldedNetworks:
     image_shape: tuple[int, int, int]
     bank: NDArray[np.float32] | None = None
     condition: int = 0
+    pretrained: Pretrained | None = None
 
     @property
     def feature_shapes(self) -> list[tuple[int, int, int]]:
@@ -83,6 +86,7 @@ class FoldedNetworks:
         networks, config = model.networks, model.config
         starts, bank = starting_codes(config)
         size = config.tiles.size
+        shape = (config.images.channels, size, size)
         return cls(
             generator=fold(networks.generator, "generator"),
             stages=tuple(
@@ -92,10 +96,19 @@ class FoldedNetworks:
             head=None if model.head is None else fold(model.head, "head"),
             feature_scales=np.asarray(model.feature_scales.cpu().numpy(), np.float32),
             fixed_starts=starts.numpy(),
-            image_shape=(config.images.channels, size, size),
+            image_shape=shape,
             bank=None if bank is None else bank.numpy(),
             condition=condition_dim(config),
+            pretrained=_pretrained(model, shape),
         )
+
+
+def _pretrained(model: Model, image_shape: tuple[int, int, int]) -> Pretrained | None:
+    """Nothing of a network that neither the search nor the score looks at goes into the file."""
+    weight, config = model.config.features.search_weight, model.config
+    if model.perceptual is None or not (weight > 0 or config.score.perceptual_weight > 0):
+        return None
+    return Pretrained.of(model.perceptual, image_shape, weight)
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,14 @@ def features(g: Graph, networks: FoldedNetworks, x: str) -> list[str]:
     for stage in networks.stages:
         x = forward(g, stage, x)[-1]
         found.append(x)
+    return found
+
+
+def compared(g: Graph, networks: FoldedNetworks, config: SearchConfig, tiles: str) -> list[str]:
+    """What the objective compares of tiles (N, C + K, t, t): D's features, then the pretrained ones."""
+    found = features(g, networks, tiles) if config.lambda_ > 0 else []
+    if networks.pretrained is not None and networks.pretrained.search_weight > 0:
+        found += unit_features(g, networks.pretrained, image_of(g, networks, tiles))
     return found
 
 
@@ -173,7 +194,7 @@ def objective(
         networks: Folded networks.
         config: lambda, residual, prior weight.
         x: Tiles (N, C + K, t, t).
-        wanted: f(x); not used with lambda 0, nor with a mask, under which x changes with z.
+        wanted: `compared` of the tiles; not used with a mask, under which they change with z.
         z: (N, d, g, g).
         gradient: Whether the gradient is wanted.
     """
@@ -190,15 +211,21 @@ def objective(
         cost = g.op("Mul", sample_mean(g, g.cast(mask, FLOAT)), g.f32(config.mask))
         # Where it is masked, x is what G makes of z, so that nothing there pulls z.
         difference, x = g.op("Where", mask, g.f32(0), difference), g.op("Where", mask, y, x)
-        wanted = features(g, networks, given(g, networks, x, tiles)) if config.lambda_ > 0 else []
+        wanted = compared(g, networks, config, given(g, networks, x, tiles))
     value, slope = pixel_term(g, config, difference, networks.image_shape, scale * weight)
     value = g.op("Mul", g.op("Add", value, cost) if cost else value, g.f32(weight))
+    asked = scale if gradient else 0
     if config.lambda_ > 0:
-        seen = given(g, networks, y, tiles)
-        distance, at_image = _discrimination(g, networks, config, seen, wanted, scale if gradient else 0)
+        seen, n_own = given(g, networks, y, tiles), len(networks.stages)
+        distance, at_image = _discrimination(g, networks, config, seen, wanted[:n_own], asked)
+        wanted = wanted[n_own:]
         value = g.op("Add", value, distance)
         if gradient and networks.condition:
             at_image = _first(g, at_image, networks.image_shape[0])
+        slope = g.op("Add", slope, at_image) if gradient else slope
+    if networks.pretrained is not None and networks.pretrained.search_weight > 0:
+        distance, at_image = perceptual_term(g, networks.pretrained, y, wanted, asked)
+        value = g.op("Add", value, distance)
         slope = g.op("Add", slope, at_image) if gradient else slope
     d = networks.fixed_starts[0].size
     if config.prior_weight > 0:
@@ -368,8 +395,7 @@ def latent_search(
         raise ExportError("search.restarts is 0; expected at least 1.")
     state = first_state(g, config, starts(g, networks, x))
     repeated = x if restarts == 1 else g.op("Concat", *[x] * restarts, axis=0)
-    compared = config.lambda_ > 0 and config.mask == 0
-    wanted = features(g, networks, repeated) if compared else []
+    wanted = [] if config.mask > 0 else compared(g, networks, config, repeated)
     types = state_types(config)
 
     def trip(body: Graph, inputs: list[str]) -> list[str]:

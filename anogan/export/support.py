@@ -29,11 +29,6 @@ REFUSED: dict[str, Refused] = {
         "registration is an iteration in OpenCV that has no counterpart in ONNX",
         "lay the parts in place before the file sees them, fit with images.registration: none",
     ),
-    "features.weights": Refused(
-        None,
-        "the pretrained network is not part of the graph",
-        "fit with features.weights: null",
-    ),
 }
 
 

@@ -188,10 +188,11 @@ def _row(job: Job, found: Timing, reference: Sequence[float], flops: float | Non
 def flops_per_image(folder: Path, size: tuple[int, int]) -> float:
     """Floating-point operations of all convolutions and attentions for one image, two per multiply-add.
 
-    Without early stop: each step runs G and D forward and backward, each of which costs as much as the other,
-    and with a mask D once more, on the image under it.
+    Without early stop: each step runs G and D (and pretrained features, if the search looks at them) forward
+    and backward, each of which costs as much as the other, and with a mask D once more, on what is under it.
     """
     from anogan.export.layers import fold
+    from anogan.export.pretrained import Pretrained
     from anogan.export.work import multiply_adds
     from anogan.images.tiling import TilePyramid
     from anogan.recipes.models import load_scorer
@@ -205,11 +206,17 @@ def flops_per_image(folder: Path, size: tuple[int, int]) -> float:
         0 if network is None else multiply_adds(fold(network, "network"), tile)
         for network in (model.networks.encoder, model.head)
     )
+    pretrained = 0
+    if model.perceptual is not None:
+        shape = (config.images.channels, tile, tile)
+        pretrained = multiply_adds(sum(Pretrained.of(model.perceptual, shape, 0).stages, ()), tile)
     tiles = TilePyramid(model.image_size or size, tile, config.tiles.overlap, config.tiles.scales).n_tiles
-    d_in_search = hidden if config.search.lambda_ > 0 else 0
-    once_more = d_in_search if config.search.mask > 0 else 0
-    steps = config.search.steps * (2 * (generator + d_in_search) + once_more) + generator + 2 * d_in_search
-    return 2.0 * tiles * (encoder + config.search.restarts * steps + generator + 2 * hidden + head)
+    seen = hidden if config.search.lambda_ > 0 else 0
+    seen += pretrained if config.features.search_weight > 0 else 0
+    once_more = seen if config.search.mask > 0 else 0
+    steps = config.search.steps * (2 * (generator + seen) + once_more) + generator + 2 * seen
+    evidence = generator + 2 * (hidden + pretrained) + head
+    return 2.0 * tiles * (encoder + config.search.restarts * steps + evidence)
 
 
 def machine() -> dict[str, Any]:

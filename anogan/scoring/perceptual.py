@@ -17,10 +17,10 @@ from anogan.config import FeaturesConfig
 from anogan.errors import ConfigError
 
 # Statistics of ImageNet, which every torchvision weights file was trained with.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STEM = ("conv1", "bn1", "relu", "maxpool")
 _STAGES = ("layer1", "layer2", "layer3")  # layer4 is trained on kinds of objects, not on texture.
-_EPS = 1e-6
+UNIT_EPS = 1e-6
 
 
 class Perceptual(nn.Module):
@@ -37,8 +37,8 @@ class Perceptual(nn.Module):
         net: Any = torchvision.models.get_model(backbone, weights=None)
         for name in (*_STEM, *_STAGES):
             self.add_module(name, getattr(net, name))
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -52,13 +52,17 @@ class Perceptual(nn.Module):
         """
         colour = x.float().expand(-1, 3, -1, -1) if x.shape[1] == 1 else x.float()
         x = ((colour + 1) / 2 - self.mean) / self.std
-        for name in _STEM:
-            x = self.get_submodule(name)(x)
         found = []
-        for name in _STAGES:
-            x = self.get_submodule(name)(x)
-            found.append(F.normalize(x, dim=1, eps=_EPS))
+        for stage in self.stages():
+            for module in stage:
+                x = module(x)
+            found.append(F.normalize(x, dim=1, eps=UNIT_EPS))
         return found
+
+    def stages(self) -> list[list[nn.Module]]:
+        """What is applied in turn up to each stage's end; the stem begins the first one."""
+        stages = [list(self.get_submodule(name).children()) for name in _STAGES]
+        return [[self.get_submodule(name) for name in _STEM] + stages[0], *stages[1:]]
 
 
 def perceptual_map(wanted: list[Tensor], got: list[Tensor], size: tuple[int, int]) -> Tensor:

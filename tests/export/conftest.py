@@ -77,6 +77,7 @@ def build_torch_scorer(model: Model, threshold: float = 5.8, map_size: tuple[int
     """The model with invented map statistics; good scores are spread around `threshold`."""
     rng = np.random.default_rng(3)
     names = ["residual", "discrimination"] + ([] if model.head is None else ["head"])
+    names += [] if model.perceptual is None else ["perceptual"]
     statistics = {}
     for scale in model.config.tiles.scales:
         size = (1, 1) if map_size == (1, 1) else scaled_size(map_size, scale)

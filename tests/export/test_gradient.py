@@ -21,6 +21,8 @@ from tests.export.conftest import live
 LAYERS = {
     "convolution": (nn.Conv2d(3, 5, 4, stride=2, padding=1), (3, 8, 8)),
     "convolution of stride 1": (nn.Conv2d(3, 5, 3, padding=1, bias=False), (3, 8, 8)),
+    "convolution that leaves the last pixels out": (nn.Conv2d(3, 5, 3, stride=2, padding=1), (3, 8, 8)),
+    "convolution of every fourth pixel": (nn.Conv2d(3, 5, 1, stride=4), (3, 8, 8)),
     "dilated convolution": (nn.Conv2d(3, 5, 3, padding=2, dilation=2), (3, 8, 8)),
     "transposed convolution": (nn.ConvTranspose2d(3, 5, 4, stride=2, padding=1), (3, 8, 8)),
     "projection": (nn.ConvTranspose2d(6, 5, 4, bias=False), (6, 1, 1)),
@@ -162,7 +164,7 @@ def test_a_layer_that_cannot_be_exported_is_named(network: nn.Sequential, names:
 
 
 def test_a_convolution_that_loses_pixels_is_refused_rather_than_given_a_wrong_gradient() -> None:
-    layers = fold(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1)), "discriminator")
+    layers = fold(nn.Sequential(nn.Conv2d(3, 4, 3, stride=3, padding=1)), "discriminator")
     g = Graph()
     with pytest.raises(ExportError, match="every pixel"):
         backward(g, layers, forward(g, layers, "x"), "w")

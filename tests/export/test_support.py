@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from anogan.config import Config
 from anogan.errors import ExportError
 from anogan.export.build import build_scorer
 from anogan.export.support import REFUSED, refuse_unsupported
+from anogan.scoring.perceptual import Perceptual
 from tests.export.conftest import build_model, build_torch_scorer, small_config
 
 # Sections of which every setting changes what is computed for an image.
@@ -50,14 +52,15 @@ VALUES: dict[str, tuple[Any, dict[str, Any]]] = {
     "search.tolerance": (0.01, {}),
     "search.patience": (2, {"search": {"tolerance": 0.01}}),
     "features.weights": ("resnet18.safetensors", {}),
-    "features.backbone": ("resnet34", {}),
-    "features.search_weight": (0.5, {}),
+    "features.backbone": ("resnet34", {"features": {"weights": "resnet34.safetensors"}}),
+    "features.search_weight": (0.5, {"features": {"weights": "resnet18.safetensors"}}),
     "score.select": (True, {}),
     "score.residual_weight": (0.0, {}),
     "score.discrimination_weight": (0.0, {}),
     "score.head_weight": (0.0, {}),
     "score.perceptual_weight": (0.0, {}),
     "score.smoothing_sigma": (0.0, {}),
+    "score.spread": (2, {}),
     "score.border": (3, {}),
     "score.pooling": ("top", {}),
     "score.top_share": (0.1, {"score": {"pooling": "top"}}),
@@ -95,7 +98,10 @@ def test_table_says_no_to_what_is_refused_and_to_nothing_else(table: dict[str, b
 
 @pytest.mark.parametrize("key", [key for key in VALUES if key not in REFUSED])
 def test_what_the_table_says_yes_to_builds(key: str) -> None:
-    model = build_model(config_with(key), SIZE if key != "images.size" else (48, 64))
+    config = config_with(key)
+    model = build_model(config, SIZE if key != "images.size" else (48, 64))
+    if config.features.weights is not None:
+        model = replace(model, perceptual=Perceptual(config.features.backbone))
     calibration = build_torch_scorer(model).calibration
     assert calibration is not None
     assert build_scorer(model, calibration).graph.node

@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 from anogan.bundle import Bundle, load_bundle, save_bundle
 from anogan.calibration import MapStatistics, calibrate
 from anogan.config import Config, FeaturesConfig
-from anogan.errors import ConfigError, ExportError
-from anogan.export.build import build_scorer
+from anogan.errors import ConfigError
 from anogan.recipes.models import load_scorer
 from anogan.scoring import Model, Scorer
 from anogan.scoring.inverter import Inverter
@@ -186,14 +185,6 @@ def test_unfit_weights_are_refused_in_one_sentence(
     with pytest.raises(ConfigError, match=words) as refusal:
         load_perceptual(FeaturesConfig(weights=str(path), backbone=backbone))  # type: ignore[arg-type]
     assert "\n" not in str(refusal.value)
-
-
-def test_model_with_pretrained_features_is_not_exported(weights: Path) -> None:
-    model = perceptual_model(weights)
-    calibration = scorer_of(model).calibration
-    assert calibration is not None
-    with pytest.raises(ExportError, match=r"features\.weights"):
-        build_scorer(model, calibration)
 
 
 def test_features_are_frozen() -> None:
