@@ -29,6 +29,11 @@ REFUSED: dict[str, Refused] = {
         "registration is an iteration in OpenCV that has no counterpart in ONNX",
         "lay the parts in place before the file sees them, fit with images.registration: none",
     ),
+    "network.variants": Refused(
+        (),
+        "the file has no input for the variant",
+        "fit one model for each variant",
+    ),
 }
 
 
@@ -38,16 +43,12 @@ def refuse_unsupported(config: Config) -> None:
     Raises:
         ExportError: Names the first such setting, its value, the reason and what to do.
     """
-    if config.network.condition == "variant":
-        raise ExportError(
-            "network.condition is variant, which does not export: the file has no input for the variant; fit "
-            "one model for each variant, or score with the model folder."
-        )
     for key, refused in REFUSED.items():
         section, field = key.split(".")
         value = getattr(getattr(config, section), field)
         if value != refused.exportable:
+            shown = ", ".join(value) if isinstance(value, tuple) else value
             raise ExportError(
-                f"{key} is {value}, which does not export: {refused.why}; {refused.instead}, or score with "
+                f"{key} is {shown}, which does not export: {refused.why}; {refused.instead}, or score with "
                 "the model folder."
             )

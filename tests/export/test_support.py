@@ -38,6 +38,7 @@ VALUES: dict[str, tuple[Any, dict[str, Any]]] = {
     "network.discriminator_norm": ("layer", {}),
     "network.attention_at": (8, {}),
     "network.condition": ("tile-position", {}),
+    "network.variants": (["left", "right"], {"network": {"condition": "variant"}}),
     "encoder.mode": ("none", {}),
     "head.enabled": (False, {}),
     "search.steps": (7, {}),
@@ -113,7 +114,9 @@ def test_refusal_is_one_sentence_with_the_setting_its_value_and_what_to_do(key: 
     with pytest.raises(ExportError) as refusal:
         refuse_unsupported(config)
     message = str(refusal.value)
-    assert message.startswith(f"{key} is {VALUES[key][0]}, which does not export: ")
-    assert f"fit with {key}: " in message
+    value = VALUES[key][0]
+    shown = value if isinstance(value, str) else ", ".join(value)
+    assert message.startswith(f"{key} is {shown}, which does not export: ")
+    assert REFUSED[key].instead in message
     assert message.endswith(", or score with the model folder.")
     assert "\n" not in message
