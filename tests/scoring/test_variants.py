@@ -167,8 +167,9 @@ def test_the_command_line_takes_the_variant(fitted: FitResult, tmp_path: Path) -
 
 
 def test_a_model_with_variants_is_not_exported() -> None:
-    with pytest.raises(ExportError, match=r"network\.condition is variant"):
-        refuse_unsupported(tiny_config(**SETTINGS))
+    fitted = SETTINGS["network"] | {"variants": [BRIGHT, DARK]}
+    with pytest.raises(ExportError, match=rf"network\.variants is {BRIGHT}, {DARK}, "):
+        refuse_unsupported(tiny_config(**SETTINGS | {"network": fitted}))
 
 
 def test_data_and_settings_must_agree_on_variants(data: Path, tmp_path: Path) -> None:
