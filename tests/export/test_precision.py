@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from anogan.export import export_scorer
 from anogan.export.build import build_scorer
 from anogan.export.graph import Graph, Precision
 from anogan.scoring import Scorer
+from anogan.scoring.perceptual import Perceptual
 from anogan.station import Scorer as StationScorer
-from tests.export.conftest import build_model, build_torch_scorer, random_images, small_config
+from tests.export.conftest import build_model, build_torch_scorer, live, random_images, small_config
 
 SIZE = (40, 56)
 
@@ -54,6 +56,26 @@ def test_mixed_search_still_descends(scorer: Scorer, tmp_path: Path) -> None:
     station = StationScorer(exported.path)
     start, end = (station.with_steps(steps).score(good) for steps in (0, 30))
     assert all(b.anomaly_score < a.anomaly_score for a, b in zip(start, end, strict=True))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "mixed"])
+def test_every_option_together_exports_in_single_and_half_precision(
+    precision: Precision, tmp_path: Path
+) -> None:
+    config = small_config(
+        encoder={"mode": "none"},
+        network={"generator_norm": "group", "discriminator_norm": "layer", "attention_at": 8},
+        search={"bank": 8, "restarts": 2, "residual": "trimmed", "mask": 0.4, "tolerance": 0.01, "steps": 2},
+        features={"weights": "a file", "search_weight": 0.2},
+        tiles={"scales": [1.0, 0.8]},
+    )
+    features = live(Perceptual("resnet18"))
+    scorer = build_torch_scorer(replace(build_model(config, SIZE), perceptual=features))  # type: ignore[arg-type]
+    good = random_images(2, SIZE)
+    exported = export_scorer(scorer, tmp_path / "s.onnx", images=good, precision=precision, good_images=good)
+    assert exported.parity.batch_identical
+    assert [a.verdicts_changed for a in exported.parity.agreements] == [0, 0, 0]
+    assert exported.parity.agreements[-1].score < (1e-3 if precision == "fp32" else 3e-2)
 
 
 def test_half_precision_needs_good_images_for_its_threshold(scorer: Scorer, tmp_path: Path) -> None:
