@@ -107,14 +107,9 @@ def open_scorer(
         ConfigError: The device is not on this machine, or the model does not know the variant.
     """
     path = require_model(named, exported=True)
-    if not is_exported(path):
-        return _open_folder(path, threshold, steps, device, variant)
-    if variant is not None:
-        raise ConfigError(
-            f"--variant {variant} was given for {path}, but an exported file knows no variants; leave it "
-            "out, or give --model the folder of a model that does."
-        )
-    return _open_exported(path, threshold, steps, device)
+    if is_exported(path):
+        return _open_exported(path, threshold, steps, device, variant)
+    return _open_folder(path, threshold, steps, device, variant)
 
 
 def _open_folder(
@@ -122,13 +117,13 @@ def _open_folder(
 ) -> OpenedModel:
     from anogan.bundle import load_bundle
     from anogan.config import config_to_dict
-    from anogan.gan.condition import variant_index
+    from anogan.images.variants import variant_index
     from anogan.recipes import score_files
     from anogan.recipes.models import scorer_of
 
     bundle = load_bundle(path)
     if variant is not None:
-        variant_index(bundle.config, variant)  # Before the first image, not once for each.
+        variant_index(bundle.config.network.variants, variant)  # Before the first image, not once for each.
     runtime = bundle.config.runtime
     if device is not None:
         runtime = runtime.model_copy(update={"device": str(device)})
@@ -144,17 +139,20 @@ def _open_folder(
 
 
 def _open_exported(
-    path: Path, threshold: float | None, steps: int | None, device: Device | None
+    path: Path, threshold: float | None, steps: int | None, device: Device | None, variant: str | None
 ) -> OpenedModel:
     from anogan.calibration import ThresholdEstimate
+    from anogan.images.variants import variant_index
     from anogan.station import Scorer as StationScorer
 
     scorer = StationScorer(path, providers=providers_of(device), threshold=threshold, steps=steps)
+    if variant is not None:
+        variant_index(scorer.variants, variant)  # Before the first image, not once for each.
     estimate = ThresholdEstimate(**scorer.manifest.promise)
     return OpenedModel(
         path=path,
         scorer=scorer,
-        score_files=scorer.score_files,
+        score_files=lambda paths: scorer.score_files(paths, variant),
         calibrated_on=scorer.manifest.calibrated_on,
         promise=estimate.summary(scorer.threshold, scorer.review_threshold),
         config=scorer.manifest.config,

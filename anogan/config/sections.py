@@ -130,7 +130,7 @@ class NetworkConfig(_Section):
         description="What the networks are told of a tile beside its pixels. `tile-position` (y and x of its "
         "centre in the image): for parts that always lie alike, where what is right in one place is a defect "
         "in another. `variant` (which product it shows, by the folders good/<variant>/): for one model of "
-        "several products that look alike; cannot be exported.",
+        "several products that look alike.",
     )
     variants: tuple[str, ...] = Field(
         (), description="Names of the variants in their order; `fit` fills in the folders of good/."

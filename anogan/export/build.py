@@ -24,6 +24,7 @@ from anogan.export.geometry import (
     stitch,
     tiling,
     with_positions,
+    with_variants,
 )
 from anogan.export.gradient import forward
 from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph, Precision
@@ -77,7 +78,8 @@ def build_scorer(
     """The graph that scores images as `anogan.scoring.Scorer` does.
 
     Inputs: `image` (N, H, W, C) uint8 or uint16; optional `threshold`, `review_threshold` (float32
-    scalars) and `steps` (int64 scalar). Outputs: `score`, `verdict` (0 pass, 1 review, 2 reject),
+    scalars) and `steps` (int64 scalar); for a model with variants `variant` (N,) int64, their places in
+    `network.variants`. Outputs: `score`, `verdict` (0 pass, 1 review, 2 reject),
     `residual_score`, `discrimination_score`, `anomaly_score`, `steps_used` (N,); `anomaly_map` (N, H, W);
     `reconstruction` (N, H, W, C) of the image's type.
 
@@ -102,10 +104,13 @@ def _inputs(model: Model) -> list[onnx.ValueInfoProto]:
     images = model.config.images
     fixed = model.image_size is not None and not resizes(model)
     height, width = model.image_size if fixed and model.image_size else ("height", "width")
+    # Without a default: a part must not be judged as another variant because nobody said which it is.
+    variants = [helper.make_tensor_value_info("variant", INT64, ["batch"])]
     return [
         helper.make_tensor_value_info(
             "image", _DTYPES[images.bit_depth], ["batch", height, width, images.channels]
         ),
+        *(variants if model.config.network.condition == "variant" else []),
         helper.make_tensor_value_info("threshold", FLOAT, []),
         helper.make_tensor_value_info("review_threshold", FLOAT, []),
         helper.make_tensor_value_info("steps", INT64, []),
@@ -185,6 +190,8 @@ def _cut_versions(g: Graph, config: Config, x: str, height: str, width: str) -> 
         own = cut(g, smaller, rows, columns, channels, tile)
         if config.network.condition == "tile-position":
             own = with_positions(g, own, rows, columns)
+        elif config.network.condition == "variant":
+            own = with_variants(g, own, "variant", len(config.network.variants))
         tiles.append(own)
         versions.append(_Version(scale, rows, columns, length(g, own, 0)))
     return versions, tiles[0] if len(tiles) == 1 else g.op("Concat", *tiles, axis=0)

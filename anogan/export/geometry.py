@@ -188,9 +188,23 @@ def with_positions(g: Graph, tiles: str, rows: Tiling, columns: Tiling) -> str:
     shape = g.op("Concat", images, *(g.op("Reshape", n, g.i64([1])) for n in (rows.n, columns.n)), axis=0)
     shape = g.op("Concat", shape, g.i64([1]), axis=0)
     places = g.op("Concat", g.op("Expand", y, shape), g.op("Expand", x, shape), axis=3)
-    maps = g.op("Reshape", places, g.i64([-1, 2, 1, 1]))
+    return _with_maps(g, tiles, g.op("Reshape", places, g.i64([-1, 2, 1, 1])))
+
+
+def with_variants(g: Graph, tiles: str, variant: str, k: int) -> str:
+    """The tiles of `cut` with the variants of their images, (N,) int64 below k: (T, C + k, t, t)."""
+    # A look-up, so that a number that is no variant is an error and not some variant.
+    told = g.op("Gather", g.f32(np.eye(k)), variant, axis=0)
+    images = g.op("Shape", told, end=1)
+    per_image = g.op("Div", g.op("Shape", tiles, end=1), images)
+    shape = g.op("Concat", images, per_image, g.i64([k]), axis=0)
+    each = g.op("Expand", g.op("Unsqueeze", told, g.i64([1])), shape)
+    return _with_maps(g, tiles, g.op("Reshape", each, g.i64([-1, k, 1, 1])))
+
+
+def _with_maps(g: Graph, tiles: str, condition: str) -> str:
     sides = g.op("Concat", g.i64([1, 1]), g.op("Shape", tiles, start=2), axis=0)
-    return g.op("Concat", tiles, g.op("Expand", maps, sides), axis=1)
+    return g.op("Concat", tiles, g.op("Expand", condition, sides), axis=1)
 
 
 def stitch(g: Graph, tiles: str, rows: Tiling, columns: Tiling, channels: int, tile: int) -> str:

@@ -81,7 +81,11 @@ class Parity:
 
 
 def measure_parity(
-    scorer: Scorer, station: StationScorer, images: Images, tolerance: Tolerance | None = None
+    scorer: Scorer,
+    station: StationScorer,
+    images: Images,
+    tolerance: Tolerance | None = None,
+    variant: str | None = None,
 ) -> Parity:
     """Scores the images with both.
 
@@ -90,6 +94,7 @@ def measure_parity(
         station: The exported file's scorer, with the default number of steps.
         images: As `Scorer.score` takes them.
         tolerance: Its `near` decides which verdicts count as changed.
+        variant: Under which both score all of them, for a model with variants.
     """
     near = 0.0 if tolerance is None else tolerance.near
     full = scorer.config.search.steps
@@ -97,10 +102,10 @@ def measure_parity(
     for steps in sorted({0, min(1, full), full}):
         own = Scorer(scorer.model, scorer.calibration, steps=steps)
         exported = station.with_steps(steps)
-        pairs = [(own.score([image])[0], exported.score([image])[0]) for image in images]
+        pairs = [(own.score([image], variant)[0], exported.score([image], variant)[0]) for image in images]
         agreements.append(_agreement(steps, pairs, (own.threshold, own.review_threshold), near))
     alone = [b for _, b in pairs]
-    together = station.score(images)
+    together = station.score(images, variant)
     return Parity(len(images), tuple(agreements), _identical(alone, together), _amplification(scorer))
 
 

@@ -29,11 +29,6 @@ REFUSED: dict[str, Refused] = {
         "registration is an iteration in OpenCV that has no counterpart in ONNX",
         "lay the parts in place before the file sees them, fit with images.registration: none",
     ),
-    "network.variants": Refused(
-        (),
-        "the file has no input for the variant",
-        "fit one model for each variant",
-    ),
 }
 
 
@@ -47,8 +42,7 @@ def refuse_unsupported(config: Config) -> None:
         section, field = key.split(".")
         value = getattr(getattr(config, section), field)
         if value != refused.exportable:
-            shown = ", ".join(value) if isinstance(value, tuple) else value
             raise ExportError(
-                f"{key} is {shown}, which does not export: {refused.why}; {refused.instead}, or score with "
+                f"{key} is {value}, which does not export: {refused.why}; {refused.instead}, or score with "
                 "the model folder."
             )

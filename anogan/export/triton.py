@@ -34,10 +34,13 @@ def write_repository(folder: Path, exported: Exported) -> Path:
         StorageError: It cannot be written.
     """
     model = folder / NAME
+    has_variants = bool(exported.manifest.config["network"].get("variants"))
     try:
         (model / "1").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(exported.path, model / "1" / "model.onnx")
-        (model / "config.pbtxt").write_text(config_text(exported.manifest.input), encoding="utf-8")
+        (model / "config.pbtxt").write_text(
+            config_text(exported.manifest.input, variants=has_variants), encoding="utf-8"
+        )
     except OSError as error:
         raise StorageError(
             f"{model} cannot be written: {error.strerror or error}; give --triton another folder."
@@ -45,7 +48,7 @@ def write_repository(folder: Path, exported: Exported) -> Path:
     return model
 
 
-def config_text(contract: InputContract) -> str:
+def config_text(contract: InputContract, *, variants: bool = False) -> str:
     """The server's configuration: shapes, dynamic batching, and a warm-up before the first part comes."""
     pixels = "TYPE_UINT8" if contract.bit_depth == 8 else "TYPE_UINT16"
     fixed = contract.size is not None and not contract.resizes
@@ -55,15 +58,20 @@ def config_text(contract: InputContract) -> str:
     outputs.append(_entry("anomaly_map", "TYPE_FP32", f"[ {height}, {width} ]"))
     outputs.append(_entry("reconstruction", pixels, f"[ {height}, {width}, {contract.channels} ]"))
     warm = f"{shown[0]}, {shown[1]}, {contract.channels}"
+    inputs = [_entry("image", pixels, f"[ {height}, {width}, {contract.channels} ]")]
+    told = ""
+    if variants:
+        inputs.append(_entry("variant", "TYPE_INT64", "[ 1 ] reshape { shape: [ ] }"))
+        told = ' inputs { key: "variant" value { data_type: TYPE_INT64 dims: [ 1 ] zero_data: true } }'
     return (
         f'name: "{NAME}"\n'
         'backend: "onnxruntime"\n'
         f"max_batch_size: {MAX_BATCH}\n"
-        f"input [ {_entry('image', pixels, f'[ {height}, {width}, {contract.channels} ]')} ]\n"
+        "input [\n  " + ",\n  ".join(inputs) + "\n]\n"
         "output [\n  " + ",\n  ".join(outputs) + "\n]\n"
         f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_US} }}\n"
         'model_warmup [ { name: "black" batch_size: 1 inputs { key: "image" value '
-        f"{{ data_type: {pixels} dims: [ {warm} ] zero_data: true }} }} }} ]\n"
+        f"{{ data_type: {pixels} dims: [ {warm} ] zero_data: true }} }}{told} }} ]\n"
     )
 
 

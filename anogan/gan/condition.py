@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anogan.config import Config
-from anogan.errors import ConfigError
 from anogan.images.tiling import TileGrid
+from anogan.images.variants import variant_index
 
 
 def condition_dim(config: Config) -> int:
@@ -29,29 +29,6 @@ def tile_channels(config: Config) -> int:
     return config.images.channels + condition_dim(config)
 
 
-def variant_index(config: Config, variant: str | None) -> int | None:
-    """Which of the model's variants a name is; None for a model that knows none.
-
-    Raises:
-        ConfigError: The model knows no variants and one is named, or it does and none of them is.
-    """
-    network = config.network
-    if network.condition != "variant":
-        if variant is not None:
-            raise ConfigError(
-                f"The variant {variant!r} was given to a model that knows no variants; leave it out, or fit "
-                "with network.condition: variant."
-            )
-        return None
-    if variant not in network.variants:
-        got = "no variant was given" if variant is None else f"got {variant!r}"
-        raise ConfigError(
-            f"The model must be told the variant of the product, one of {', '.join(network.variants)}, but "
-            f"{got}; name it with --variant, or put the image into a folder of its variant's name."
-        )
-    return network.variants.index(variant)
-
-
 def tile_conditions(config: Config, positions: NDArray[np.float32], variant: str | None = None) -> Tensor:
     """The conditions of an image's tiles, (T, K).
 
@@ -63,7 +40,7 @@ def tile_conditions(config: Config, positions: NDArray[np.float32], variant: str
     Raises:
         ConfigError: See `variant_index`.
     """
-    index = variant_index(config, variant)
+    index = variant_index(config.network.variants, variant)
     if index is not None:
         return torch.eye(condition_dim(config))[index].expand(len(positions), -1)
     return torch.from_numpy(positions)[:, : condition_dim(config)]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from anogan.config import RuntimeConfig
 from anogan.errors import ConfigError
+from anogan.inspection import Inspection
 from anogan.station.timing import MATRIX_SIDE, Job, Runtime, Timing, best_gflops, measure, measure_station
 
 
@@ -160,7 +161,12 @@ def measure_torch(job: Job) -> Timing:
                 module.compile()
     a = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=job.device)
     # Reading one value waits for the device.
-    return measure(job, scorer.score, "fp32", lambda: best_gflops(lambda: float((a @ a)[0, 0])))
+    variant = next(iter(scorer.config.network.variants), None)
+
+    def score(images: list[NDArray[Any]]) -> list[Inspection]:
+        return scorer.score(images, variant)
+
+    return measure(job, score, "fp32", lambda: best_gflops(lambda: float((a @ a)[0, 0])))
 
 
 def _row(job: Job, found: Timing, reference: Sequence[float], flops: float | None) -> Row:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from anogan.errors import ConfigError, ImageError, ShapeError
 from anogan.images.decode import Pixels, as_model_image, read_image
 from anogan.images.tiling import TilePyramid
+from anogan.images.variants import variant_index
 from anogan.inspection import Inspection, ScoredFile, Verdict
 from anogan.station.manifest import InputContract, StepsCalibration, parse_manifest
 from anogan.station.sealed import read_sealed
@@ -101,37 +102,52 @@ class Scorer:
         other._check_settings()
         return other
 
-    def score(self, images: Sequence[NDArray[Any]]) -> list[Inspection]:
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The product variants that it must be told of; empty for a model of one product."""
+        return tuple(self.manifest.config["network"].get("variants", ()))
+
+    def score(self, images: Sequence[NDArray[Any]], variant: str | None = None) -> list[Inspection]:
         """One inspection per image, in order.
 
         Args:
             images: (H, W) or (H, W, C) uint8 or uint16 each, RGB.
+            variant: Of the product that all of them show, one of `variants`.
 
         Raises:
+            ConfigError: The variant is missing, or none that the model knows.
             ImageError: An image is not of the size, channels or bit depth that the model takes.
         """
         checked = [self._checked(image, f"image {index}") for index, image in enumerate(images)]
         found: dict[int, Inspection] = {}
         for group in _groups(checked):
-            found.update(zip(group, self._score_alike([checked[i] for i in group]), strict=True))
+            inspections = self._score_alike([checked[i] for i in group], variant)
+            found.update(zip(group, inspections, strict=True))
         return [found[index] for index in range(len(checked))]
 
-    def score_file(self, path: Path | str) -> Inspection:
+    def score_file(self, path: Path | str, variant: str | None = None) -> Inspection:
         """The inspection of one image file.
 
+        Args:
+            path: The file.
+            variant: Of the product; by default the name of its folder, if the model has `variants`.
+
         Raises:
+            ConfigError: The variant is missing, or none that the model knows.
             ImageError: The file is missing or damaged, or the image does not fit the model.
         """
-        return self._score_one(self.read(Path(path)), Path(path))
+        return self._score_one(self.read(Path(path)), Path(path), variant)
 
-    def score_files(self, paths: Sequence[Path]) -> Iterator[ScoredFile]:
+    def score_files(self, paths: Sequence[Path], variant: str | None = None) -> Iterator[ScoredFile]:
         """Scores files in order, each given when it is known; a bad one is told and the rest goes on."""
         for path in paths:
             try:
                 image = self.read(path)
-                scored = ScoredFile(path, self._score_one(image, path), image)
+                scored = ScoredFile(path, self._score_one(image, path, variant), image)
             except ImageError as error:
                 scored = ScoredFile(path, error=str(error))
+            except ConfigError as error:
+                scored = ScoredFile(path, error=f"{path}: {error}")
             yield scored
 
     def read(self, path: Path) -> Pixels:
@@ -140,8 +156,15 @@ class Scorer:
         image = read_image(path, channels=contract.channels, bit_depth=contract.bit_depth)
         return self._checked(image, str(path))
 
-    def _score_one(self, image: Pixels, path: Path) -> Inspection:
-        return replace(self._score_alike([image])[0], path=path)
+    def _score_one(self, image: Pixels, path: Path, variant: str | None) -> Inspection:
+        if variant is None and self.variants:
+            variant = path.absolute().parent.name
+        return replace(self._score_alike([image], variant)[0], path=path)
+
+    def _told(self, variant: str | None, n: int) -> dict[str, NDArray[np.int64]]:
+        """The input `variant` for n images; none for a model that knows no variants."""
+        index = variant_index(self.variants, variant)
+        return {} if index is None else {"variant": np.full(n, index, np.int64)}
 
     def _checked(self, image: NDArray[Any], name: str) -> Pixels:
         contract = self.manifest.input
@@ -149,7 +172,7 @@ class Scorer:
         _check_size(pixels, contract, name)
         return pixels
 
-    def _score_alike(self, images: list[Pixels]) -> list[Inspection]:
+    def _score_alike(self, images: list[Pixels], variant: str | None) -> list[Inspection]:
         """Scores images of one size in one call."""
         started = time.perf_counter()
         calibration, is_cut = self._calibration(images[0].shape[:2])
@@ -157,6 +180,7 @@ class Scorer:
         results = self._session.run(
             {
                 "image": np.stack(images),
+                **self._told(variant, len(images)),
                 "steps": np.array(calibration.steps, np.int64),
                 "threshold": np.array(threshold, np.float32),
                 "review_threshold": np.array(calibration.review_threshold, np.float32),
@@ -206,7 +230,8 @@ class Scorer:
         times = []
         for steps in (1, 0, 1):
             started = time.perf_counter()
-            self._session.run({"image": pixels, "steps": np.array(steps, np.int64)})
+            told = self._told(self.variants[0] if self.variants else None, 1)
+            self._session.run({"image": pixels, "steps": np.array(steps, np.int64), **told})
             times.append(1000 * (time.perf_counter() - started))
         tiles = _tile_count(contract, size)
         return _Cost(base_ms=times[1] / tiles, step_ms=max(0.0, times[2] - times[1]) / tiles)

@@ -90,9 +90,13 @@ def images_of(config: Config, n: int, size: tuple[int, int]) -> list[NDArray[Any
 
 
 def assert_agrees(
-    scorer: Scorer, got: dict[str, NDArray[Any]], images: list[NDArray[Any]], tolerance: float
+    scorer: Scorer,
+    got: dict[str, NDArray[Any]],
+    images: list[NDArray[Any]],
+    tolerance: float,
+    variant: str | None = None,
 ) -> None:
-    for index, want in enumerate(scorer.score(images)):
+    for index, want in enumerate(scorer.score(images, variant)):
         assert got["score"][index] == pytest.approx(want.score, rel=tolerance, abs=tolerance)
         assert VERDICTS[got["verdict"][index]] == want.verdict
         for name in ("residual_score", "discrimination_score", "anomaly_score"):
@@ -123,6 +127,22 @@ def test_graph_decides_what_pytorch_decides_after_the_search(name: str) -> None:
     scorer, run = scorers(settings, size)
     images = images_of(scorer.config, 2, sizes[-1])
     assert_agrees(scorer, run(image=np.stack(images)), images, 2e-3)
+
+
+@pytest.mark.parametrize("scales", [[1.0], [1.0, 0.5]])
+def test_each_image_of_a_call_is_told_its_own_variant(scales: list[float]) -> None:
+    names = ["a", "b", "c"]
+    network = {"condition": "variant", "variants": names}
+    scorer, run = scorers({"network": network, "tiles": {"scales": scales}}, (64, 75))
+    images = images_of(scorer.config, 3, (64, 75))
+    got = run(image=np.stack(images), variant=np.array([2, 0, 1], np.int64))
+    for index, name in enumerate(["c", "a", "b"]):
+        one = {key: value[index : index + 1] for key, value in got.items()}
+        assert_agrees(scorer, one, [images[index]], 2e-3, variant=name)
+    (other,) = scorer.score([images[0]], variant="a")
+    assert got["score"][0] != pytest.approx(other.score, rel=2e-3)
+    with pytest.raises(Exception, match="out of data bounds"):
+        run(image=np.stack(images), variant=np.array([0, 1, 3], np.int64))
 
 
 def test_per_pixel_calibration_is_applied_where_it_belongs() -> None:

@@ -115,8 +115,7 @@ def test_refusal_is_one_sentence_with_the_setting_its_value_and_what_to_do(key: 
         refuse_unsupported(config)
     message = str(refusal.value)
     value = VALUES[key][0]
-    shown = value if isinstance(value, str) else ", ".join(value)
-    assert message.startswith(f"{key} is {shown}, which does not export: ")
+    assert message.startswith(f"{key} is {value}, which does not export: ")
     assert REFUSED[key].instead in message
     assert message.endswith(", or score with the model folder.")
     assert "\n" not in message

@@ -51,6 +51,17 @@ def test_repository_describes_the_file_that_lies_in_it(exported: Exported, tmp_p
     Scorer(folder / "1" / "model.onnx")
 
 
+def test_a_model_with_variants_is_asked_for_one(tmp_path: Path) -> None:
+    config = small_config(network={"condition": "variant", "variants": ["a", "b"]})
+    scorer = build_torch_scorer(build_model(config, SIZE))
+    exported = export_scorer(scorer, tmp_path / "scorer.onnx", images=random_images(1, SIZE))
+    text = (write_repository(tmp_path / "models", exported) / "config.pbtxt").read_text(encoding="utf-8")
+    assert entries(text)["variant"] == ("TYPE_INT64", "1")
+    assert 'inputs { key: "variant"' in text
+    for opening, closing in ("[]", "{}"):
+        assert text.count(opening) == text.count(closing) > 0
+
+
 def test_brackets_of_the_configuration_close(exported: Exported) -> None:
     text = config_text(exported.manifest.input)
     for opening, closing in ("[]", "{}"):

@@ -12,13 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 from anogan.errors import ConfigError, DataError, ExportError
-from anogan.export.support import refuse_unsupported
 from anogan.images.decode import read_image, write_image
 from anogan.inspection import Verdict
 from anogan.recipes import FitResult, evaluate, fit, load_scorer, score_files
+from anogan.recipes.benchmark import measure_torch
 from anogan.recipes.calibrate import calibrate_model
+from anogan.recipes.export import export_model
 from anogan.recipes.generating import generate
 from anogan.recipes.selection import pick_score_settings
+from anogan.station import Scorer as StationScorer
+from anogan.station.timing import Job, measure_station
 from tests.cli.conftest import run_cli
 from tests.tiny import tiny_config
 
@@ -166,10 +169,35 @@ def test_the_command_line_takes_the_variant(fitted: FitResult, tmp_path: Path) -
     )
 
 
-def test_a_model_with_variants_is_not_exported() -> None:
-    fitted = SETTINGS["network"] | {"variants": [BRIGHT, DARK]}
-    with pytest.raises(ExportError, match=rf"network\.variants is {BRIGHT}, {DARK}, "):
-        refuse_unsupported(tiny_config(**SETTINGS | {"network": fitted}))
+def test_the_exported_file_is_told_the_variant_and_decides_alike(fitted: FitResult, tmp_path: Path) -> None:
+    exported = export_model(tmp_path / "scorer.onnx", fitted.path)
+    station = StationScorer(exported.path)
+    assert station.variants == (BRIGHT, DARK)
+    parts = [plate(500, BRIGHT), plate(501, DARK)]
+    for variant in (BRIGHT, DARK):
+        wanted = fitted.scorer.score(parts, variant=variant)
+        for own, found in zip(wanted, station.score(parts, variant=variant), strict=True):
+            assert found.verdict == own.verdict
+            assert found.score == pytest.approx(own.score, rel=0.02)
+    with pytest.raises(ConfigError, match=f"one of {BRIGHT}, {DARK}, but no variant was given"):
+        station.score(parts)
+    write_plates(tmp_path / DARK, DARK, range(9, 10))
+    (file,) = station.score_files([tmp_path / DARK / "9.png"])
+    assert file.inspection is not None
+    assert file.inspection.verdict != Verdict.REJECT
+    as_other = run_cli("score", file.path, "--model", exported.path, "--variant", BRIGHT, "--json")
+    assert (as_other.code, json.loads(as_other.stdout)["verdict"]) == (1, "reject")
+    np.save(tmp_path / "images.npy", np.stack(parts))
+    measured = [
+        measure(Job(runtime, "cpu", path, 1, tmp_path / "images.npy", 0.0, 1))
+        for runtime, path, measure in (
+            ("pytorch", fitted.path, measure_torch),
+            ("onnx", exported.path, measure_station),
+        )
+    ]
+    np.testing.assert_allclose(measured[0].scores, measured[1].scores, rtol=0.02)
+    with pytest.raises(ExportError, match="leave out --precision"):
+        export_model(tmp_path / "half.onnx", fitted.path, precision="fp16")
 
 
 def test_data_and_settings_must_agree_on_variants(data: Path, tmp_path: Path) -> None:
