@@ -236,7 +236,9 @@ class HeadConfig(_Section):
     """Residual head: [x, G(z), |x - G(z)|, feature residual] -> defect logit per pixel."""
 
     enabled: bool = True
-    width: int = Field(24, ge=4)
+    width: int = Field(
+        16, ge=4, description="Channels at half the resolution; eight times as many at the lowest."
+    )
     steps: int = Field(1000, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(2e-3, gt=0)

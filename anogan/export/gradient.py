@@ -17,6 +17,7 @@ from anogan.errors import ExportError
 from anogan.export.graph import FLOAT, FLOAT16, Graph
 from anogan.export.layers import (
     Attention,
+    Beside,
     Convolution,
     GroupNorm,
     Layer,
@@ -76,6 +77,8 @@ def _forward(g: Graph, layer: Layer, x: str) -> str:
             return g.op("MaxPool", x, **_window(layer))
         case Residual():
             return g.op("Add", *(values[-1] for values in _branches(g, layer, x)))
+        case Beside():
+            return g.op("Concat", x, _inside(g, layer, x)[-1], axis=1)
 
 
 def _backward(g: Graph, layer: Layer, x: str, output: str, gradient: str) -> str:
@@ -102,6 +105,8 @@ def _backward(g: Graph, layer: Layer, x: str, output: str, gradient: str) -> str
         case Residual():
             ways = zip((layer.body, layer.shortcut), _branches(g, layer, x), strict=True)
             return g.op("Add", *(backward(g, way, values, gradient) for way, values in ways))
+        case Beside():
+            return _beside_product(g, layer, x, gradient)
 
 
 def _branches(g: Graph, layer: Residual, x: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -117,6 +122,17 @@ def _max_pool_product(g: Graph, layer: MaxPool, x: str, gradient: str) -> str:
     nothing = g.op("Mul", g.op("Reshape", x, flat), g.f32(0))
     places, parts = g.op("Reshape", greatest, flat), g.op("Reshape", gradient, flat)
     return _as_shaped(g, g.op("ScatterElements", nothing, places, parts, axis=0, reduction="add"), x)
+
+
+def _inside(g: Graph, layer: Beside, x: str) -> tuple[str, ...]:
+    return g.once((layer, x), lambda g: tuple(forward(g, layer.inner, x)))
+
+
+def _beside_product(g: Graph, layer: Beside, x: str, gradient: str) -> str:
+    channels, axis = g.op("Shape", x, start=1, end=2), g.i64([1])
+    direct = g.op("Slice", gradient, g.i64([0]), channels, axis)
+    through = g.op("Slice", gradient, channels, g.i64([2**31 - 1]), axis)
+    return g.op("Add", direct, backward(g, layer.inner, _inside(g, layer, x), through))
 
 
 def _standardised(g: Graph, layer: GroupNorm, x: str) -> tuple[str, ...]:

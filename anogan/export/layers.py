@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from anogan.errors import ExportError
 from anogan.gan.blocks import SelfAttention
+from anogan.scoring.unet import Skip
 
 Array = NDArray[np.float32]
 
@@ -113,7 +114,14 @@ class Residual:
     shortcut: tuple[Layer, ...]
 
 
-Layer = Convolution | Leaky | Tanh | Upsample | GroupNorm | Attention | MaxPool | Residual
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """[x, inner(x)] along the channels, a U-Net's skip connection."""
+
+    inner: tuple[Layer, ...]
+
+
+Layer = Convolution | Leaky | Tanh | Upsample | GroupNorm | Attention | MaxPool | Residual | Beside
 
 
 def fold(network: Iterable[nn.Module], name: str) -> tuple[Layer, ...]:
@@ -152,6 +160,8 @@ def _layer(module: nn.Module, name: str) -> Layer:
             return Leaky(float(module.negative_slope))
         case nn.Tanh():
             return Tanh()
+        case Skip():
+            return Beside(fold(module.inner, name))
         case nn.Upsample(scale_factor=float(factor)) if module.mode == "nearest" and factor.is_integer():
             return Upsample(int(factor))
         case nn.GroupNorm():

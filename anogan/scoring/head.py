@@ -14,7 +14,8 @@ from anogan.gan.device import autocast, training_precision
 from anogan.gan.tiles import TileSource
 from anogan.gan.training import decay_factor, scale_learning_rates
 from anogan.scoring.inverter import Inverter
-from anogan.scoring.maps import build_head, head_input
+from anogan.scoring.maps import head_input
+from anogan.scoring.unet import build_head
 
 DICE_SMOOTHING = 1.0
 
@@ -76,8 +77,8 @@ class HeadStage:
         # Half precision searches nearly as well as full and takes half the time of training.
         with autocast(self._device, self._precision):
             reconstruction = self._inverter.search(x, self._search_steps(step)).reconstruction
-        with torch.no_grad():
-            discrimination = self._inverter.discrimination(x, reconstruction)
+            with torch.no_grad():
+                discrimination = self._inverter.discrimination(x, reconstruction)
         return head_input(x, reconstruction, discrimination), batch.mask.to(self._device)
 
     def _search_steps(self, step: int) -> int | None:
@@ -87,7 +88,9 @@ class HeadStage:
         """
         if self._inverter.networks.encoder is None:
             return None
-        return int(np.random.default_rng([self.config.seed, step]).integers(self.config.search.steps + 1))
+        longest = self.config.search.steps
+        draw = int(np.random.default_rng([self.config.seed, step]).integers(2 * longest + 1))
+        return max(0, draw - longest)  # Half of them none: they cost least, and differ least from the rest.
 
     @torch.no_grad()
     def look(self, step: int) -> dict[str, float]:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anogan.config import Config
-from anogan.gan.condition import given, image_of, tile_channels
+from anogan.gan.condition import given, image_of
 from anogan.gan.networks import features
 from anogan.scoring.search import Objective
 
@@ -41,40 +40,6 @@ def head_input(x: Tensor, reconstruction: Tensor, discrimination: Tensor) -> Ten
     """
     difference = (image_of(x, x.shape[1] - reconstruction.shape[1]) - reconstruction).abs()
     return torch.cat([x, reconstruction, difference, discrimination], dim=1)
-
-
-def build_head(config: Config) -> nn.Sequential:
-    """The residual head: head_input -> defect logit per pixel, (N, 1, t, t).
-
-    Half-resolution features with growing dilation see about 60 pixels around each one: whether a bump
-    belongs to the design shows in how its surroundings go on.
-    """
-    width, channels = config.head.width, tile_channels(config) + 2 * config.images.channels + 1
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.LeakyReLU(0.1),
-    ]
-    for index, dilation in enumerate((1, 1, 2, 4, 8, 1)):
-        layers += [
-            nn.Conv2d(
-                width if index == 0 else 2 * width,
-                2 * width,
-                3,
-                padding=dilation,
-                dilation=dilation,
-                bias=False,
-            ),
-            nn.BatchNorm2d(2 * width),
-            nn.LeakyReLU(0.1),
-        ]
-    layers += [
-        nn.ConvTranspose2d(2 * width, width // 2, 4, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(width // 2),
-        nn.LeakyReLU(0.1),
-        nn.Conv2d(width // 2, 1, 3, padding=1),
-    ]
-    return nn.Sequential(*layers)
 
 
 @torch.no_grad()

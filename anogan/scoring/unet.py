@@ -1,0 +1,73 @@
+"""The residual head's network: a U-Net (Ronneberger et al. 2015, arXiv:1505.04597).
+
+Whether a bump belongs to the design shows in how its surroundings go on, so the head has to see the whole
+tile and still mark single pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anogan.config import Config
+from anogan.gan.condition import tile_channels
+
+WIDENING = (1, 2, 4, 8, 8)  # Channels per halving of the resolution, in units of `head.width`.
+SLOPE = 0.1
+
+
+class Skip(nn.Module):
+    """[x, inner(x)] along the channels: details past what `inner` sees at lower resolution.
+
+    Args:
+        inner: (N, C, H, W) -> (N, C', H, W).
+    """
+
+    def __init__(self, inner: nn.Sequential) -> None:
+        """Holds the inner network."""
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C + C', H, W)."""
+        return torch.cat([x, self.inner(x)], dim=1)
+
+
+def build_head(config: Config) -> nn.Sequential:
+    """The residual head: `head_input` (N, 3C + K + 1, t, t) -> defect logit per pixel, (N, 1, t, t)."""
+    width = config.head.width
+    widths = [width * factor for factor in WIDENING]
+    return nn.Sequential(
+        *_halve(tile_channels(config) + 2 * config.images.channels + 1, width),
+        *_same(width, width),
+        *_below(widths),
+        *_double(width, width // 2),
+        nn.Conv2d(width // 2, 1, 3, padding=1),
+    )
+
+
+def _below(widths: Sequence[int]) -> list[nn.Module]:
+    """All that happens at lower resolutions than `widths[0]`'s, merged into it."""
+    if len(widths) == 1:
+        return []
+    here, lower = widths[:2]
+    inner = [*_halve(here, lower), *_same(lower, lower), *_below(widths[1:]), *_double(lower, here)]
+    return [Skip(nn.Sequential(*inner)), *_same(2 * here, here)]
+
+
+def _same(channels: int, width: int) -> list[nn.Module]:
+    return _normalised(nn.Conv2d(channels, width, 3, padding=1, bias=False), width)
+
+
+def _halve(channels: int, width: int) -> list[nn.Module]:
+    return _normalised(nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False), width)
+
+
+def _double(channels: int, width: int) -> list[nn.Module]:
+    return _normalised(nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1, bias=False), width)
+
+
+def _normalised(convolution: nn.Module, width: int) -> list[nn.Module]:
+    return [convolution, nn.BatchNorm2d(width), nn.LeakyReLU(SLOPE)]
