@@ -78,8 +78,11 @@ def _print(facts: dict[str, Any]) -> None:
     rows |= {"training": _pairs(facts["training"]), "metrics": _pairs(facts["metrics"])}
     if facts["health"] is not None:
         from anogan.gan.alarms import health_sentence
+        from anogan.gan.keeping import kept_sentence
 
         rows["health"] = health_sentence(facts["health"])
+        if "kept" in facts["health"]:
+            rows["kept"] = kept_sentence(facts["health"]["kept"])
     settings = facts["config"]
     rows |= {key: _plain(settings[key]) for key in _SHOWN_SETTINGS if key in settings and key != "images"}
     for name, text in rows.items():

@@ -164,6 +164,17 @@ class GanConfig(_Section):
     adversarial_weight: float = Field(
         1.0, ge=0, description="Weight of D's opinion in G's loss beside a joint encoder's terms."
     )
+    keep: Literal["best", "last"] | None = Field(
+        None,
+        description="Weights that the model gets: of the look with the lowest inversion error of held-out "
+        "good tiles, or the last ones; null is best with a joint encoder, else last.",
+    )
+    early_stop_patience: int | None = Field(
+        None,
+        ge=1,
+        description="End when so many looks in a row did not lower the inversion error; null does every "
+        "step. It cuts the end of decay_share off.",
+    )
     feature_matching_weight: float = Field(0.0, ge=0, description="Salimans 2016; 0 is off.")
     spectral_norm: bool = Field(False, description="Miyato 2018, on the discriminator.")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Averaged generator; 0 is off.")

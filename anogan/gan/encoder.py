@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from anogan.config import Config
+from anogan.gan.alarms import Points
 from anogan.gan.condition import condition_dim, given, image_of
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.networks import Networks, build_encoder_of, feature_stack, features, sample_prior
@@ -92,6 +93,13 @@ class EncoderStage:
         again = self._networks.generator(given(self.encoder.eval()(x), x, self._k))
         self.encoder.train()
         return {"held_out_reconstruction": float((image_of(x, self._k) - again).abs().mean())}
+
+    def keep(self, points: Points) -> None:
+        """Nothing: the last weights are the ones."""
+
+    def ends_early(self, points: Points) -> bool:
+        """No: every step is done."""
+        return False
 
     def finish(self) -> Networks:
         """The GAN's networks with the trained encoder, frozen, in eval mode."""

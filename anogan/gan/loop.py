@@ -14,7 +14,7 @@ from torch import Tensor, nn, optim
 
 from anogan.config import AlarmPolicy
 from anogan.errors import TrainingError
-from anogan.gan.alarms import Alarm, AlarmRecord
+from anogan.gan.alarms import Alarm, AlarmRecord, Points
 from anogan.gan.checkpoint import load_checkpoint, save_checkpoint
 
 MAX_RESTORES = 3
@@ -41,6 +41,14 @@ class Stage(Protocol):
 
     def look(self, step: int) -> Metrics:
         """Slower figures, measured at the monitor's interval."""
+        ...
+
+    def keep(self, points: Points) -> None:
+        """Remembers the present weights if the figures, (step, value) each, say they are the best yet."""
+        ...
+
+    def ends_early(self, points: Points) -> bool:
+        """Whether the figures say that more steps would not help."""
         ...
 
 
@@ -105,7 +113,7 @@ def run_stage(stage: Stage, settings: LoopSettings, *, resume: bool) -> History:
     """
     run = _Run(stage, settings, resume=resume)
     try:
-        while run.step < stage.total_steps:
+        while not run.ended:
             metrics = stage.step(run.step)
             due = (run.step + 1) % settings.monitor_interval == 0 or run.step + 1 == stage.total_steps
             if due or run.step == 0:
@@ -117,7 +125,7 @@ def run_stage(stage: Stage, settings: LoopSettings, *, resume: bool) -> History:
             if due or run.step == 1:
                 run.look_at(metrics)
             settings.on_progress(stage.name, run.step, stage.total_steps, metrics)
-            if run.step % settings.checkpoint_interval == 0 or run.step == stage.total_steps:
+            if run.step % settings.checkpoint_interval == 0 or run.ended:
                 run.save_or_repair()
     except KeyboardInterrupt:
         run.save()
@@ -131,7 +139,7 @@ class _Run:
     def __init__(self, stage: Stage, settings: LoopSettings, *, resume: bool) -> None:
         self._stage, self._settings = stage, settings
         self.history, self.step, self.restores = History(), 0, 0
-        self._clean_since_save = False
+        self._clean_since_save = self._early = False
         self._path = settings.checkpoint_path
         self._healthy_path = self._path.with_name(f"{self._path.stem}.healthy{self._path.suffix}")
         if resume and self._path.exists():
@@ -139,6 +147,11 @@ class _Run:
         else:
             self._healthy_path.unlink(missing_ok=True)
             self.save()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no step is left to do."""
+        return self._early or self.step >= self._stage.total_steps
 
     def save(self) -> None:
         """Writes the checkpoint; the one before becomes the healthy one if looks since found nothing."""
@@ -177,7 +190,9 @@ class _Run:
         self._settings.on_look(self.step, self.history)
         for alarm in sorted(new, key=lambda alarm: alarm.policy == "restore"):
             if self._heed(alarm):
-                break  # The other alarms belong to a state that is gone.
+                return  # What follows belongs to a state that is gone.
+        self._stage.keep(self.history.points)
+        self._early = self._stage.ends_early(self.history.points)
 
     def _heed(self, alarm: Alarm) -> bool:
         """Warns, restores or stops; returns whether an older state was restored."""
@@ -237,6 +252,7 @@ class _Run:
             list(state.get("up", [])),
         )
         self.step, self.restores = int(state["step"]), int(state["restores"])
+        self._early = self._stage.ends_early(self.history.points)
         self._draw_anew()
 
     def _draw_anew(self) -> None:

@@ -126,7 +126,9 @@ class Monitor:
         """Mean |x - G(z)| of held-out good tiles, with E's code or after a short search."""
         if networks.encoder is not None:
             with torch.no_grad():
-                again = networks.generator.eval()(given(networks.encoder.eval()(x), x, self._k))
+                # The averages' own buffers are those of other weights until `recalibrate_batch_norm`.
+                z = batch_statistics(networks.encoder, x)
+                again = batch_statistics(networks.generator, given(z, x, self._k))
             return float((image_of(x, self._k) - again).abs().mean())
         tiles, generator = x[: TILES // 4], networks.generator.eval()
         x = image_of(tiles, self._k)

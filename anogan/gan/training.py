@@ -10,9 +10,11 @@ from torch import Tensor, nn, optim
 
 from anogan.config import Config
 from anogan.gan.adversary import Adversary, pack
+from anogan.gan.alarms import Points
 from anogan.gan.condition import condition_dim, given, image_of, tile_channels
 from anogan.gan.device import autocast, training_precision
-from anogan.gan.ema import Ema, recalibrate_batch_norm
+from anogan.gan.ema import BestNetworks, Ema, recalibrate_batch_norm
+from anogan.gan.keeping import ends_early, keeps_best
 from anogan.gan.losses import feature_matching_loss, generator_loss, mode_seeking_loss
 from anogan.gan.monitor import Monitor
 from anogan.gan.networks import (
@@ -65,6 +67,7 @@ class GanStage:
         self._ema = {"generator": Ema(self.networks.generator, config.gan.ema_decay)}
         if self.networks.encoder is not None:
             self._ema["encoder"] = Ema(self.networks.encoder, config.gan.ema_decay)
+        self._best = BestNetworks(self.averaged()).to(device) if keeps_best(config) else None
         self._optimisers = self._build_optimisers()
         self._monitor = Monitor(config, source, held_out, device)
 
@@ -84,7 +87,8 @@ class GanStage:
         """Networks, what adapts on the discriminators' side, and averages."""
         averages = {f"{name}_ema": ema.network for name, ema in self._ema.items()}
         trained = {name: self.networks.modules()[name] for name in self._optimisers}
-        return {"adversary": self.adversary} | trained | averages
+        best = {} if self._best is None else {"best": self._best}
+        return {"adversary": self.adversary} | trained | averages | best
 
     def optimisers(self) -> Mapping[str, optim.Optimizer]:
         """One Adam per network."""
@@ -227,6 +231,15 @@ class GanStage:
         """The health figures, see `Monitor`."""
         return self._monitor.figures(self.adversary, self.networks, self.averaged(), self._optimisers)
 
+    def keep(self, points: Points) -> None:
+        """Copies the averages, and D, if the last look was the best."""
+        if self._best is not None:
+            self._best.take(self.averaged(), points)
+
+    def ends_early(self, points: Points) -> bool:
+        """Whether `gan.early_stop_patience` is used up."""
+        return ends_early(self.config, points)
+
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:
         """What a person should see of this state: (16, C, t, t) in [-1, 1] per name.
@@ -252,7 +265,8 @@ class GanStage:
     @torch.no_grad()
     def finish(self) -> Networks:
         """The networks to score with: averages with recalibrated batch norm, frozen, in eval mode."""
-        networks = self.averaged()
+        best = None if self._best is None else self._best.networks()
+        networks = self.averaged() if best is None else best
         networks.discriminator = for_scoring(networks.discriminator, tile_channels(self.config))
         n = self.config.gan.batch_size
         steps = range(BATCH_NORM_BATCHES)

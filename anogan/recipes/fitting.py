@@ -20,6 +20,7 @@ from anogan.errors import BundleError, DataError, StorageError
 from anogan.gan.alarms import Alarm, health, health_sentence, judge_gan
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.encoder import EncoderStage
+from anogan.gan.keeping import kept_record
 from anogan.gan.logbook import Logbook, event_files, history_csv
 from anogan.gan.loop import History, LoopSettings, Metrics, Stage, run_stage
 from anogan.gan.networks import feature_stack
@@ -415,7 +416,7 @@ def _metadata(
         "torch": torch.__version__,
         "training_seconds": round(seconds, 1),
         "metrics": _last_values(run.histories),
-        "health": health(run.histories),
+        "health": health(run.histories) | {"kept": kept_record(run.config, run.histories["gan"].points)},
     }
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 from anogan.config import Config
+from anogan.gan.alarms import Points
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.tiles import TileSource
 from anogan.gan.training import decay_factor, scale_learning_rates
@@ -106,6 +107,13 @@ class HeadStage:
             "head_held_out_loss": float(segmentation_loss(logits, mask)),
             "head_held_out_pixel_auroc": float(auroc),
         }
+
+    def keep(self, points: Points) -> None:
+        """Nothing: the last weights are the ones."""
+
+    def ends_early(self, points: Points) -> bool:
+        """No: every step is done."""
+        return False
 
     def finish(self) -> nn.Sequential:
         """The trained head, frozen, in eval mode."""

@@ -157,6 +157,7 @@ def test_info_shows_promise_counts_settings_and_verified_files(cli: Any, model: 
         "Promise: at most",
         f"n_train {n_train}",
         "latent_dim 4",
+        "weights were kept, of step",
         "every SHA-256 verified",
         "generator",
     ):
