@@ -22,6 +22,7 @@ _EXTRAS = {
     "torchvision": "train",
     "albumentations": "train",
     "jinja2": "train",
+    "lightning_fabric": "train",
     "matplotlib": "train",
     "sklearn": "train",
     "scipy": "train",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,10 +41,18 @@ def command(
             show_default=False,
         ),
     ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            help="Devices to train on at once, or auto; short for --set runtime.devices=INT.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")] = False,
 ) -> None:
     """Train a model on good images and calibrate its threshold on held-out ones."""
-    overrides = _overrides(set_ or [], seed, false_reject)
+    shortcuts = {"seed": seed, "calibration.false_reject": false_reject, "runtime.devices": devices}
+    overrides = _overrides(set_ or [], shortcuts)
     settings, note = fitting_config(config, overrides, data)
     if note is not None and not quiet:
         print_note(note)
@@ -62,8 +71,7 @@ def command(
         _summarise(result, data)
 
 
-def _overrides(given: list[str], seed: int | None, false_reject: float | None) -> list[str]:
-    shortcuts = {"seed": seed, "calibration.false_reject": false_reject}
+def _overrides(given: list[str], shortcuts: Mapping[str, object]) -> list[str]:
     return given + [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
 
 
@@ -78,8 +86,10 @@ def _resume_words(data: Path, out: Path, config: str | None, overrides: list[str
 
 def _summarise(result: FitResult, data: Path) -> None:
     out = stdout()
-    took = duration(float(result.metadata["training_seconds"]))
-    out.print(f"The model is in {result.path}; it took {took} on {result.metadata['device']}.", style="bold")
+    took, device = duration(float(result.metadata["training_seconds"])), result.metadata["device"]
+    if (devices := result.metadata["devices"]) > 1:
+        device = f"{devices} x {device}"
+    out.print(f"The model is in {result.path}; it took {took} on {device}.", style="bold")
     for sentence in promise_sentences(result.calibration):
         out.print(sentence)
     out.print("Next:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -381,7 +381,12 @@ class RuntimeConfig(_Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where it is faster.")
-    threads: int | None = Field(None, ge=1, description="CPU threads; null is every core.")
+    threads: int | None = Field(None, ge=1, description="CPU threads per process; null is every core.")
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1,
+        description="Devices that `fit` trains on at once, one process each; auto takes every GPU that the "
+        "batch sizes can be shared out to. With device cpu: that many processes.",
+    )
 
 
 class Config(_Section):

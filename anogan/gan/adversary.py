@@ -10,6 +10,7 @@ from torch import Tensor, nn, optim
 from torch.func import functional_call
 
 from anogan.config import GanConfig
+from anogan.gan import ranks
 from anogan.gan.condition import condition_of, image_of, with_condition
 from anogan.gan.diffaugment import ada_step, augment
 from anogan.gan.losses import clip_weights, discriminator_loss, discriminator_penalty, generator_loss
@@ -124,9 +125,9 @@ class Adversary(nn.Module):
         return {"d_loss": loss.detach(), "d_accuracy_real": right_real, "d_accuracy_fake": right_fake}
 
     def _adapt(self, real_logits: Tensor, accuracy: Tensor) -> None:
-        self.accuracy.lerp_(accuracy, 1 - ACCURACY_MEMORY)
+        self.accuracy.lerp_(ranks.mean(accuracy), 1 - ACCURACY_MEMORY)
         if self.config.ada_target is not None:
-            images = len(real_logits) * self.config.packing
+            images = len(real_logits) * self.config.packing * ranks.count()
             self.probability.copy_(ada_step(self.probability, real_logits, self.config.ada_target, images))
 
     def judge(self, step: int, fake: Tensor, draw: torch.Generator, real: Tensor | None = None) -> Tensor:
@@ -159,8 +160,9 @@ class Adversary(nn.Module):
             x = augment(x, config.diffaugment, draw, adaptive)
         if config.instance_noise > 0:
             # Overlapping supports keep D's loss informative (Sonderby et al. 2017, arXiv:1610.04490).
-            sigma = config.instance_noise * max(0.0, 1 - step / config.steps)
-            x = x + sigma * torch.randn(x.shape, generator=draw).to(x.device)
+            sigma, shape = config.instance_noise * max(0.0, 1 - step / config.steps), x.shape[1:]
+            noise = ranks.own_rows(lambda n: torch.randn((n, *shape), generator=draw), len(x))
+            x = x + sigma * noise.to(x.device)
         return pack(x if condition is None else with_condition(x, condition), config.packing)
 
     def _condition_of(self, x: Tensor) -> Tensor | None:
@@ -189,7 +191,7 @@ class Adversary(nn.Module):
             gradients = torch.autograd.grad(loss, list(ahead.values()), create_graph=True)
             ahead = {
                 name: p - rate * gradient / gradient.detach().square().mean().sqrt().clamp_min(1e-12)
-                for (name, p), gradient in zip(ahead.items(), gradients, strict=True)
+                for (name, p), gradient in zip(ahead.items(), map(ranks.mean, gradients), strict=True)
             }
         logits = functional_call(discriminator, {**ahead, **buffers}, (fake,))
         assert isinstance(logits, Tensor)

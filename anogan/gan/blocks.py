@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anogan.gan import ranks
+
 MINIBATCH_KERNELS, MINIBATCH_KERNEL_DIM = 16, 8
 
 
@@ -24,7 +26,8 @@ class MinibatchStddev(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Appends the same value to every sample."""
-        spread = (x.float().var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
+        variance, mean = torch.var_mean(x.float(), dim=0, unbiased=False)
+        spread = (ranks.pooled(mean, variance)[1] + 1e-8).sqrt().mean()
         return torch.cat([x, spread.to(x.dtype).expand(x.shape[0], 1, *x.shape[2:])], dim=1)
 
 
@@ -52,9 +55,15 @@ class MinibatchDiscrimination(nn.Module):
         rows = directions.float().unflatten(1, (MINIBATCH_KERNELS, MINIBATCH_KERNEL_DIM))
         # One kernel at a time: all at once would leave the processor's cache at large batches. Samples last:
         # a sum over an inner axis of 8 takes twice as long.
-        kernels = rows.permute(1, 2, 0).contiguous().unbind(0)
+        ours, everyone = (
+            samples.permute(1, 2, 0).contiguous() for samples in (rows, ranks.gather(rows).flatten(0, 1))
+        )
         closeness = torch.stack(
-            [(-(m[:, :, None] - m[:, None]).abs().sum(dim=0)).exp().sum(dim=1) - 1 for m in kernels], dim=1
+            [
+                (-(m[:, :, None] - others[:, None]).abs().sum(dim=0)).exp().sum(dim=1) - 1
+                for m, others in zip(ours, everyone, strict=True)
+            ],
+            dim=1,
         )
         shaped = closeness.to(x.dtype).reshape(*closeness.shape, *[1] * (x.ndim - 2))
         return torch.cat([x, shaped.expand(-1, -1, *x.shape[2:])], dim=1)

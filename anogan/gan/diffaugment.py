@@ -11,9 +11,12 @@ hides discoloured parts, `translation` misplaced ones, `cutout` missing ones fro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from anogan.gan import ranks
 
 TRANSLATION_SHARE, CUTOUT_SHARE = 0.125, 0.5  # Of the image's side, as in the paper's code.
 ADA_SPEED = 500_000  # Images in which p may go from 0 to 1.
@@ -44,12 +47,12 @@ def augment(
 
 def ada_step(probability: Tensor, real_logits: Tensor, target: float, images: int) -> Tensor:
     """p for the next step: up while D is too sure of real images (r_t = E[sign D(x)] > target), else down."""
-    overfitting = real_logits.sign().mean()
+    overfitting = ranks.mean(real_logits.sign().mean())
     return (probability + (overfitting - target).sign() * images / ADA_SPEED).clamp(0, 0.8)
 
 
 def _uniform(x: Tensor, draw: torch.Generator) -> Tensor:
-    return torch.rand((x.shape[0], 1, 1, 1), generator=draw).to(x.device)
+    return ranks.own_rows(lambda n: torch.rand((n, 1, 1, 1), generator=draw), len(x)).to(x.device)
 
 
 def _color(x: Tensor, draw: torch.Generator) -> Tensor:
@@ -72,7 +75,7 @@ def _translation(x: Tensor, draw: torch.Generator) -> Tensor:
 
 def _shifted(side: int, x: Tensor, draw: torch.Generator) -> Tensor:
     reach = int(side * TRANSLATION_SHARE + 0.5)
-    shift = torch.randint(-reach, reach + 1, (x.shape[0], 1), generator=draw)
+    shift = ranks.own_rows(lambda n: torch.randint(-reach, reach + 1, (n, 1), generator=draw), len(x))
     return (torch.arange(side)[None] + shift + 1).clamp(0, side + 1).to(x.device)
 
 
@@ -80,10 +83,14 @@ def _cutout(x: Tensor, draw: torch.Generator) -> Tensor:
     """A grey square of half the side, centred anywhere."""
     inside = []
     for side in (x.shape[2], x.shape[3]):
-        centre = torch.randint(0, side, (x.shape[0], 1), generator=draw)
+        centre = ranks.own_rows(partial(_centres, side, draw), len(x))
         inside.append(((torch.arange(side)[None] - centre).abs() <= side * CUTOUT_SHARE / 2).to(x.device))
     hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
     return x * ~hole
+
+
+def _centres(side: int, draw: torch.Generator, n: int) -> Tensor:
+    return torch.randint(0, side, (n, 1), generator=draw)
 
 
 def _flip(x: Tensor, draw: torch.Generator) -> Tensor:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn, optim
 
 from anogan.config import Config
+from anogan.gan import ranks
 from anogan.gan.alarms import Points
 from anogan.gan.condition import condition_dim, given, image_of
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.networks import Networks, build_encoder_of, feature_stack, features, sample_prior
+from anogan.gan.shared_layers import share_layers
 from anogan.gan.tiles import TileSource
 
 
@@ -41,7 +43,9 @@ class EncoderStage:
         self._networks = networks.eval_frozen()
         self._stages = feature_stack(networks.discriminator)
         self._k = condition_dim(config)
-        self.encoder = build_encoder_of(config).to(device).to(memory_format=torch.channels_last)
+        encoder = build_encoder_of(config)
+        share_layers(encoder)
+        self.encoder = encoder.to(device).to(memory_format=torch.channels_last)
         self._optimiser = optim.Adam(self.encoder.parameters(), config.encoder.learning_rate, foreach=True)
 
     def modules(self) -> Mapping[str, nn.Module]:
@@ -58,14 +62,16 @@ class EncoderStage:
             loss = self._code_loss(step) if self.config.encoder.mode == "ziz" else self._image_loss(step)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(self.encoder)
         self._optimiser.step()
-        return {"encoder_loss": float(loss.detach())}
+        return {"encoder_loss": float(ranks.mean(loss.detach()))}
 
     def _code_loss(self, step: int) -> Tensor:
         draw = torch.Generator().manual_seed(hash((self.config.seed, step, 1)) & 0x7FFFFFFF)
-        z = sample_prior(self.config.gan.batch_size, self.config, draw, self._device)
+        n = self.config.gan.batch_size
+        z = ranks.own(sample_prior(n, self.config, draw, self._device))
         # A code has no condition of its own: it takes that of a training tile.
-        tiles = self._source.batch(step, len(z)).to(self._device) if self._k else z
+        tiles = ranks.own(self._source.batch(step, n)).to(self._device) if self._k else z
         with torch.no_grad():
             images = self._networks.generator(given(z, tiles, self._k))
         error: Tensor = (self.encoder(given(images, tiles, self._k)).float() - z).square().mean()
@@ -75,9 +81,9 @@ class EncoderStage:
         n, encoder = self.config.gan.batch_size, self.config.encoder
         if encoder.remove_defects:
             batch = self._source.damaged_batch(step, n, clean_share=0.5)
-            target, seen = batch.clean.to(self._device), batch.damaged.to(self._device)
+            target, seen = (ranks.own(x).to(self._device) for x in (batch.clean, batch.damaged))
         else:
-            target = seen = self._source.batch(step, n).to(self._device)
+            target = seen = ranks.own(self._source.batch(step, n)).to(self._device)
         again = self._networks.generator(given(self.encoder(seen), seen, self._k))
         loss: Tensor = (image_of(target, self._k) - again.float()).square().mean()
         if encoder.mode == "izi_f":

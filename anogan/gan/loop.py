@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn, optim
 
 from anogan.config import AlarmPolicy
 from anogan.errors import TrainingError
+from anogan.gan import ranks
 from anogan.gan.alarms import Alarm, AlarmRecord, Points
 from anogan.gan.checkpoint import load_checkpoint, save_checkpoint
 
@@ -112,25 +115,75 @@ def run_stage(stage: Stage, settings: LoopSettings, *, resume: bool) -> History:
         KeyboardInterrupt: Passed on after the state was saved.
     """
     run = _Run(stage, settings, resume=resume)
-    try:
-        while not run.ended:
-            metrics = stage.step(run.step)
-            due = (run.step + 1) % settings.monitor_interval == 0 or run.step + 1 == stage.total_steps
-            if due or run.step == 0:
-                metrics |= stage.look(run.step)
-            if not all(math.isfinite(value) for value in metrics.values()):
-                run.repair_non_finite(metrics)
-                continue
-            run.step += 1
-            if due or run.step == 1:
-                run.look_at(metrics)
-            settings.on_progress(stage.name, run.step, stage.total_steps, metrics)
-            if run.step % settings.checkpoint_interval == 0 or run.ended:
-                run.save_or_repair()
-    except KeyboardInterrupt:
-        run.save()
-        raise
+    with _Interrupts() as interrupts:
+        try:
+            while not run.ended:
+                _advance(run, stage, settings)
+                interrupts.heed()
+        except KeyboardInterrupt:
+            if not interrupts.in_a_hurry:
+                run.write()
+            raise
     return run.history
+
+
+def _advance(run: _Run, stage: Stage, settings: LoopSettings) -> None:
+    """One step with what is due after it."""
+    metrics = stage.step(run.step)
+    due = (run.step + 1) % settings.monitor_interval == 0 or run.step + 1 == stage.total_steps
+    if due or run.step == 0:
+        metrics |= _look(stage, run.step)
+    if not all(math.isfinite(value) for value in metrics.values()):
+        run.repair_non_finite(metrics)
+        return
+    run.step += 1
+    if due or run.step == 1:
+        run.look_at(metrics)
+    settings.on_progress(stage.name, run.step, stage.total_steps, metrics)
+    if run.step % settings.checkpoint_interval == 0 or run.ended:
+        run.save_or_repair()
+
+
+class _Interrupts:
+    """Holds Ctrl-C back until a step is whole: nothing could go on bit for bit from a half one.
+
+    The second Ctrl-C acts at once; the state is not saved then, and the last checkpoint stays.
+    """
+
+    def __init__(self) -> None:
+        self.in_a_hurry = self._asked = self._taken = False
+
+    def __enter__(self) -> Self:
+        # A program that handles the signal itself, or runs this in a thread, keeps its way.
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._note)
+            self._taken = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._taken:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _note(self, *_: object) -> None:
+        self.in_a_hurry = self._asked
+        self._asked = True
+        if self.in_a_hurry:
+            raise KeyboardInterrupt
+
+    def heed(self) -> None:
+        """Raises what was held back."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+
+def _look(stage: Stage, step: int) -> Metrics:
+    """The first rank's figures, on every rank: all must come to the same decisions."""
+    figures: Metrics = {}
+    if ranks.is_first():
+        with ranks.alone():
+            figures = stage.look(step)
+    return ranks.agreed(figures)
 
 
 class _Run:
@@ -142,10 +195,11 @@ class _Run:
         self._clean_since_save = self._early = False
         self._path = settings.checkpoint_path
         self._healthy_path = self._path.with_name(f"{self._path.stem}.healthy{self._path.suffix}")
-        if resume and self._path.exists():
+        if ranks.agreed(resume and self._path.exists()):
             self._load(self._path)
         else:
-            self._healthy_path.unlink(missing_ok=True)
+            if ranks.is_first():
+                self._healthy_path.unlink(missing_ok=True)
             self.save()
 
     @property
@@ -154,6 +208,13 @@ class _Run:
         return self._early or self.step >= self._stage.total_steps
 
     def save(self) -> None:
+        """Writes the checkpoint once, and goes on when it is there for every rank."""
+        if ranks.is_first():
+            self.write()
+        ranks.wait()
+        self._clean_since_save = False
+
+    def write(self) -> None:
         """Writes the checkpoint; the one before becomes the healthy one if looks since found nothing."""
         if self._clean_since_save:
             temporary = self._healthy_path.with_name(self._healthy_path.name + ".tmp")
@@ -171,11 +232,10 @@ class _Run:
                 "up": self.history.up,
             },
         )
-        self._clean_since_save = False
 
     def save_or_repair(self) -> None:
         """Saves, unless a weight is not finite: such a checkpoint could never be repaired from."""
-        if _all_finite(self._stage):
+        if ranks.agreed(_all_finite(self._stage)):
             self.save()
         else:
             self.repair_non_finite({"weights": math.nan})
@@ -187,7 +247,8 @@ class _Run:
         new = [alarm for alarm in alarms if alarm.kind not in self.history.up]
         self.history.up = sorted({alarm.kind for alarm in alarms})
         self._clean_since_save = not alarms
-        self._settings.on_look(self.step, self.history)
+        with ranks.alone():
+            self._settings.on_look(self.step, self.history)
         for alarm in sorted(new, key=lambda alarm: alarm.policy == "restore"):
             if self._heed(alarm):
                 return  # What follows belongs to a state that is gone.
@@ -228,6 +289,7 @@ class _Run:
     def _restore(self, path: Path, reason: str, rate_factor: float) -> None:
         failed, restores, alarms = self.step, self.restores + 1, self.history.alarms
         self._load(path)
+        ranks.wait()  # Before it is overwritten below.
         self.restores, self.history.alarms = restores, alarms
         for optimiser in self._stage.optimisers().values():
             for group in optimiser.param_groups:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anogan.config import GanConfig
+from anogan.gan import ranks
 
 Judge = Callable[[Tensor], Tensor]  # A discriminator: samples -> logits.
 
@@ -50,7 +51,10 @@ def generator_loss(kind: str, fake: Tensor) -> Tensor:
 
 def gradient_penalty(discriminator: Judge, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
     """E[(|grad D(x^)| - 1)^2] on lines from real to fake (Gulrajani 2017, arXiv:1704.00028, eq. 3)."""
-    share = torch.rand((real.shape[0], *[1] * (real.ndim - 1)), generator=generator).to(real.device)
+    ones = [1] * (real.ndim - 1)
+    share = ranks.own_rows(lambda n: torch.rand((n, *ones), generator=generator), len(real), 1).to(
+        real.device
+    )
     between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
     lengths: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
@@ -106,7 +110,8 @@ def feature_matching_loss(real: Tensor, fake: Tensor) -> Tensor:
     Returns:
         Scalar, at least 0.
     """
-    return (fake.float().mean(dim=0) - real.detach().float().mean(dim=0)).square().mean()
+    ours, wanted = ranks.mean(fake.float().mean(dim=0)), ranks.mean(real.detach().float().mean(dim=0))
+    return (ours - wanted).square().mean()
 
 
 def mode_seeking_loss(z: Tensor, images: Tensor) -> Tensor:
@@ -125,4 +130,4 @@ def mode_seeking_loss(z: Tensor, images: Tensor) -> Tensor:
     half = z.shape[0] // 2
     codes = (z[:half] - z[half : 2 * half]).flatten(1).abs().mean(dim=1)
     pixels = (images[:half] - images[half : 2 * half]).flatten(1).abs().mean(dim=1)
-    return 1 / (pixels / codes + 1e-5).mean()
+    return 1 / ranks.mean((pixels / codes + 1e-5).mean())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from anogan.config import Config
+from anogan.gan import ranks
 from anogan.gan.adversary import Adversary, pack
 from anogan.gan.alarms import Points
 from anogan.gan.condition import condition_dim, given, image_of, tile_channels
@@ -26,6 +27,7 @@ from anogan.gan.networks import (
     for_scoring,
     sample_prior,
 )
+from anogan.gan.shared_layers import share_layers
 from anogan.gan.tiles import TileSource
 
 BATCH_NORM_BATCHES = 20
@@ -59,9 +61,14 @@ class GanStage:
             self.networks.encoder = None
         rivals = [build_training_discriminator(config) for _ in range(1, config.gan.discriminators)]
         for module in [*self.networks.modules().values(), *rivals]:
+            share_layers(module)
             module.to(device).to(memory_format=torch.channels_last)
         self.adversary = Adversary(
-            config.gan, [self.networks.discriminator, *rivals], condition=self._k, mixed=self._mixed
+            config.gan,
+            [self.networks.discriminator, *rivals],
+            condition=self._k,
+            mixed=self._mixed,
+            on_gradients=ranks.average_gradients,
         )
         self._stages = feature_stack(self.networks.discriminator)
         self._ema = {"generator": Ema(self.networks.generator, config.gan.ema_decay)}
@@ -121,15 +128,16 @@ class GanStage:
         for name, ema in self._ema.items():
             ema.update(self.networks.modules()[name], step)
         # One transfer from the device, not one per figure.
-        return dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
+        values = ranks.mean(torch.stack(list(metrics.values())))
+        return dict(zip(metrics, values.tolist(), strict=True))
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Real tiles and what the encoder sees of them."""
+        """This rank's real tiles and what the encoder sees of them."""
         n = self.config.gan.batch_size
         if self._joint and self.config.encoder.remove_defects:
             drawn = self._source.damaged_batch(step, n, clean_share=0.5)
-            return self._move(drawn.clean), self._move(drawn.damaged)
-        x = self._move(self._source.batch(step, n))
+            return self._move(ranks.own(drawn.clean)), self._move(ranks.own(drawn.damaged))
+        x = self._move(ranks.own(self._source.batch(step, n)))
         return x, x
 
     def _judged(self, x: Tensor) -> int:
@@ -146,13 +154,14 @@ class GanStage:
     def _fakes(self, seen: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
         """G(z) from the prior and, with an encoder, G(E(x)); the graph is kept for the generator's step."""
         n = max(1, self._judged(seen) // 2) if self._joint else len(seen)
-        prior = sample_prior(n, self.config, draw, self._device)
+        prior = ranks.own_rows(lambda rows: sample_prior(rows, self.config, draw, self._device), n)
         fakes = {"prior": self.networks.generator(given(prior, seen, self._k)), "code": prior}
         if self.networks.encoder is not None:
             z = self.networks.encoder(seen).float()
-            noise = torch.randn(z.shape, generator=draw).to(z.device)
+            shape = z.shape[1:]
+            noise = ranks.own_rows(lambda rows: torch.randn((rows, *shape), generator=draw), len(z))
             # Noise keeps neighbouring codes meaning neighbouring images, which a search relies on.
-            noisy = z + self.config.encoder.latent_noise * noise
+            noisy = z + self.config.encoder.latent_noise * noise.to(z.device)
             fakes["reconstruction"] = self.networks.generator(given(noisy, seen, self._k))
             fakes["z"] = z
         return fakes
@@ -180,6 +189,7 @@ class GanStage:
         for optimiser in self._optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(*(self.networks.modules()[name] for name in self._optimisers))
         for optimiser in self._optimisers.values():
             optimiser.step()
         return metrics
@@ -197,7 +207,7 @@ class GanStage:
         got = features(self._stages, reconstruction)
         difference = torch.stack(
             [
-                (a.float() - b.float()).abs().mean() / (a.float().abs().mean() + 1e-6)
+                (a.float() - b.float()).abs().mean() / (ranks.mean(a.float().abs().mean()) + 1e-6)
                 for a, b in zip(wanted, got, strict=True)
             ]
         ).mean()
@@ -268,8 +278,12 @@ class GanStage:
         best = None if self._best is None else self._best.networks()
         networks = self.averaged() if best is None else best
         networks.discriminator = for_scoring(networks.discriminator, tile_channels(self.config))
-        n = self.config.gan.batch_size
-        steps = range(BATCH_NORM_BATCHES)
+        with ranks.alone():  # Each repeats it: in every one the next stage needs the networks.
+            self._recalibrate(networks)
+        return networks.eval_frozen()
+
+    def _recalibrate(self, networks: Networks) -> None:
+        n, steps = self.config.gan.batch_size, range(BATCH_NORM_BATCHES)
         tiles = [self._move(self._source.batch(10_000_000 + i, n)) for i in steps]
         if networks.encoder is not None:
             encoder = networks.encoder
@@ -279,7 +293,6 @@ class GanStage:
             draw = torch.Generator().manual_seed(self.config.seed)
             codes = [given(sample_prior(n, self.config, draw, self._device), x, self._k) for x in tiles]
         recalibrate_batch_norm(networks.generator, codes)
-        return networks.eval_frozen()
 
 
 def decay_factor(step: int, total: int, decay_share: float) -> float:
@@ -298,5 +311,8 @@ def scale_learning_rates(optimisers: Iterable[optim.Optimizer], factor: float) -
 def prior_divergence(z: Tensor) -> Tensor:
     """KL divergence from N(0, 1) of a Gaussian with z's mean and variance per channel; 0 when they match."""
     per_channel = z.transpose(0, 1).flatten(1)
-    mean, variance = per_channel.mean(dim=1), per_channel.var(dim=1) + 1e-6
+    n = per_channel.shape[1] * ranks.count()
+    variance, mean = torch.var_mean(per_channel, dim=1, unbiased=False)
+    mean, variance = ranks.pooled(mean, variance)
+    variance = variance * (n / (n - 1)) + 1e-6
     return 0.5 * (variance + mean.square() - 1 - variance.log()).mean()

@@ -17,6 +17,7 @@ from anogan.bundle import Bundle, check_save_target, save_bundle
 from anogan.calibration import Calibration, images_needed
 from anogan.config import Config, config_to_dict
 from anogan.errors import BundleError, DataError, StorageError
+from anogan.gan import ranks
 from anogan.gan.alarms import Alarm, health, health_sentence, judge_gan
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.encoder import EncoderStage
@@ -24,6 +25,7 @@ from anogan.gan.keeping import kept_record
 from anogan.gan.logbook import Logbook, event_files, history_csv
 from anogan.gan.loop import History, LoopSettings, Metrics, Stage, run_stage
 from anogan.gan.networks import feature_stack
+from anogan.gan.processes import share_out, together
 from anogan.gan.tiles import TileSource, load_images
 from anogan.gan.training import GanStage
 from anogan.images.decode import probe
@@ -51,6 +53,7 @@ from anogan.scoring.perceptual import load_perceptual
 DEFAULT_MODEL = Path("anogan-model")
 FEATURE_SCALE_BATCHES = 8
 TRAIN_STREAM, HELD_OUT_STREAM, HEAD_STREAM = 0, 1, 2
+FOLLOWER = "anogan.recipes.follower"  # What each further process of a fit on several devices runs.
 _NOTE = "run.sha256"  # Says which run the checkpoints beside it belong to.
 
 
@@ -115,7 +118,7 @@ class _Run:
             self.work / f"{stage.name}.safetensors",
             self.reporter.progress,
             self.reporter.event,
-            logbook.add,
+            logbook.add if ranks.is_first() else lambda *_: None,
             self._judge if watched else lambda _: (),
             monitor.alarms.get("non-finite") == "stop",
         )
@@ -152,6 +155,7 @@ def fit(
 
     Raises:
         DataError: Too few, unreadable or differing images, or one that is in `test/` as well.
+        ConfigError: The device is not there, or `runtime.devices` cannot share a batch out.
         BundleError: Something else than a model lies at `out`, or other checkpoints than those to resume.
         StorageError: Nothing can be written at `out`.
         TrainingError: Training failed for good.
@@ -166,13 +170,16 @@ def fit(
     _refuse_leak(dataset, hashes)
     _warn_of_shortfall(config, len(split.calibrate), reporter)
     image_size = network_image_size(split, config)
-    good, held_out = _read_good(split, config, image_size)
     set_threads(config.runtime)
     device = pick_device(config.runtime)
+    devices = share_out(config, device)
+    good, held_out = _read_good(split, config, image_size)
     # Last of all checks: a run that is refused leaves the checkpoints of an earlier one alone.
     work = _work_folder(out, _run_digest(config, hashes), resume, reporter)
     run = _Run(config, device, work, reporter, resume)
-    scorer, picked = _pick_score(Scorer(_train(run, good, held_out, image_size)), held_out, reporter)
+    with together(devices, FOLLOWER, config, device, _job(split, image_size, run)) as run.device:
+        model = _train(run, good, held_out, image_size)
+    scorer, picked = _pick_score(Scorer(model), held_out, reporter)
     calibration = calibrate_scorer(
         scorer,
         split.early_stop,
@@ -193,6 +200,31 @@ def fit(
     if metadata["health"]["verdict"] != "healthy":
         reporter.event(health_sentence(metadata["health"]))
     return FitResult(out, scorer.with_calibration(calibration), metadata)
+
+
+def _job(split: Split, image_size: tuple[int, int] | None, run: _Run) -> dict[str, Any]:
+    """What `follow_fit` must know, in JSON's types."""
+    paths = {
+        "train": [str(path) for path in split.train],
+        "held_out": [str(path) for path in split.early_stop],
+    }
+    return paths | {"image_size": image_size, "work": str(run.work), "resume": run.resume}
+
+
+def follow_fit(config: Config, job: Mapping[str, Any], device: torch.device) -> None:
+    """The part of a further process in a `fit` on several devices: the same training, silently.
+
+    Args:
+        config: The fit's.
+        job: From the first process, see `_job`.
+        device: This process's.
+    """
+    size = None if job["image_size"] is None else (int(job["image_size"][0]), int(job["image_size"][1]))
+    good, held_out = (
+        _Good(load_images(paths, config, size)[0], variants_of(config, paths))
+        for paths in ([Path(path) for path in job[part]] for part in ("train", "held_out"))
+    )
+    _train(_Run(config, device, Path(job["work"]), Reporter(), job["resume"]), good, held_out, size)
 
 
 def _train(run: _Run, good: _Good, held_out_good: _Good, image_size: tuple[int, int] | None) -> Model:
@@ -413,6 +445,7 @@ def _metadata(
         "calibrated_on": HELD_OUT,
         "seed": run.config.seed,
         "device": str(run.device),
+        "devices": share_out(run.config, run.device),
         "torch": torch.__version__,
         "training_seconds": round(seconds, 1),
         "metrics": _last_values(run.histories),

@@ -10,8 +10,10 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 from anogan.config import Config
+from anogan.gan import ranks
 from anogan.gan.alarms import Points
 from anogan.gan.device import autocast, training_precision
+from anogan.gan.shared_layers import share_layers
 from anogan.gan.tiles import TileSource
 from anogan.gan.training import decay_factor, scale_learning_rates
 from anogan.scoring.inverter import Inverter
@@ -43,7 +45,9 @@ class HeadStage:
         self.config, self.total_steps = config, config.head.steps
         self._source, self._held_out, self._inverter, self._device = source, held_out, inverter, device
         self._precision = training_precision(config.runtime, device)
-        self.head = build_head(config).to(device).to(memory_format=torch.channels_last)
+        head = build_head(config)
+        share_layers(head)
+        self.head = head.to(device).to(memory_format=torch.channels_last)
         rate = config.head.learning_rate
         self._optimiser = optim.AdamW(self.head.parameters(), rate, weight_decay=1e-4, foreach=True)
 
@@ -64,8 +68,9 @@ class HeadStage:
         loss = segmentation_loss(logits, mask)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(self.head)
         self._optimiser.step()
-        return {"head_loss": float(loss.detach())}
+        return {"head_loss": float(ranks.mean(loss.detach()))}
 
     def _set_rate(self, step: int) -> None:
         # One cycle down to 0: the last steps average the noise of the drawn defects away.
@@ -74,13 +79,13 @@ class HeadStage:
 
     def _evidence(self, source: TileSource, step: int, n: int) -> tuple[Tensor, Tensor]:
         batch = source.damaged_batch(step, n)
-        x = batch.damaged.to(self._device)
+        x = ranks.own(batch.damaged).to(self._device)
         # Half precision searches nearly as well as full and takes half the time of training.
         with autocast(self._device, self._precision):
             reconstruction = self._inverter.search(x, self._search_steps(step)).reconstruction
             with torch.no_grad():
                 discrimination = self._inverter.discrimination(x, reconstruction)
-        return head_input(x, reconstruction, discrimination), batch.mask.to(self._device)
+        return head_input(x, reconstruction, discrimination), ranks.own(batch.mask).to(self._device)
 
     def _search_steps(self, step: int) -> int | None:
         """A head that met every length of search also serves a station that cuts it short.
@@ -131,5 +136,6 @@ def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
         logits, mask, pos_weight=torch.tensor(5.0, device=mask.device)
     )
     probability = logits.sigmoid()
-    overlap = 2 * (probability * mask).sum() + DICE_SMOOTHING
-    return entropy + 1 - overlap / (probability.sum() + mask.sum() + DICE_SMOOTHING)
+    overlap = 2 * ranks.total((probability * mask).sum()) + DICE_SMOOTHING
+    marked = ranks.total(probability.sum() + mask.sum())
+    return entropy + 1 - overlap / (marked + DICE_SMOOTHING)

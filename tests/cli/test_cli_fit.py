@@ -215,6 +215,15 @@ def test_a_value_that_does_not_fit_is_refused(cli: Any, parts: Path) -> None:
     _refused(cli("fit", "--data", parts, "--false-reject", "2"), "calibration.false_reject", "got 2")
 
 
+def test_a_batch_that_the_devices_cannot_share_is_refused(
+    cli: Any, parts: Path, tiny_options: list[str]
+) -> None:
+    own = ["--devices", "3", "--set", "gan.batch_size=10"]
+    outcome = cli("fit", "--data", parts, *tiny_options, *own)
+
+    _refused(outcome, "gan.batch_size 10 cannot be shared out evenly to 3 processes; set it to a multiple of")
+
+
 def test_an_unknown_config_name_lists_those_that_exist(cli: Any, parts: Path, shipped: Path) -> None:
     outcome = cli("fit", "--data", parts, "--config", "bolst")
 

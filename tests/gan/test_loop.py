@@ -94,6 +94,28 @@ def test_interrupted_and_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one(
         assert resumed.points == history.points
 
 
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_in_the_middle_of_a_step_leaves_whole_steps_only(
+    presses: int, build: Build, tmp_path: Path, uninterrupted: tuple[dict[str, Tensor], History]
+) -> None:
+    stage, done = build(), []
+    judge = stage.adversary.judge
+
+    def press(step: int, *rest: Any) -> Tensor:
+        for _ in range(presses if step == 4 else 0):
+            signal.raise_signal(signal.SIGINT)  # D has learned, G has not.
+        return judge(step, *rest)
+
+    stage.adversary.judge = press  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(stage, settings(tmp_path, on_progress=lambda _, step, *__: done.append(step)), resume=False)
+    assert done[-1] == (5 if presses == 1 else 4)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = build()
+    run_stage(resumed, settings(tmp_path), resume=True)
+    assert same(weights(resumed), uninterrupted[0])
+
+
 def killed_run(stage: GanStage, loop: LoopSettings, *, after_s: float | None = None) -> None:
     """Trains in a child process, which is killed after a time if it does not kill itself."""
     child = os.fork()
