@@ -262,6 +262,12 @@ class SearchConfig(_Section):
     learning_rate: float = Field(0.05, gt=0)
     lambda_: float = Field(0.1, ge=0, le=1, alias="lambda", description="Weight of D(x) in A(x).")
     restarts: int = Field(1, ge=1, description="Starting codes per tile; the best one is kept.")
+    polish_steps: int = Field(
+        0,
+        ge=0,
+        description="Steps of L-BFGS after Adam's, each about as long; for models without encoder, where it "
+        "comes lower than as many more steps of Adam. Cannot be exported.",
+    )
     prior_weight: float = Field(1e-3, ge=0, description="Penalty on mean z^2.")
     bank: int = Field(
         0,

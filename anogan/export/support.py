@@ -29,6 +29,11 @@ REFUSED: dict[str, Refused] = {
         "registration is an iteration in OpenCV that has no counterpart in ONNX",
         "lay the parts in place before the file sees them, fit with images.registration: none",
     ),
+    "search.polish_steps": Refused(
+        0,
+        "the graph searches by Adam alone",
+        "fit with search.polish_steps: 0 and more search.steps",
+    ),
 }
 
 

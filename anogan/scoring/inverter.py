@@ -13,7 +13,7 @@ from anogan.gan.networks import Networks, check_images, feature_stack, sample_pr
 from anogan.scoring.bank import Bank
 from anogan.scoring.maps import discrimination_map
 from anogan.scoring.perceptual import Perceptual
-from anogan.scoring.search import Objective, SearchResult, latent_search
+from anogan.scoring.search import Objective, SearchResult, joined, latent_search
 
 
 def starting_codes(config: Config) -> tuple[Tensor, Tensor | None]:
@@ -70,6 +70,13 @@ class Inverter:
     def search(self, x: Tensor, steps: int | None = None) -> SearchResult:
         """The best code of each tile; x is (N, C + K, t, t) in [-1, 1], colours and condition."""
         check_images(x, tile_channels(self.config), self.config.tiles.size)
+        if self.config.search.polish_steps == 0:
+            return self._search(x, steps)
+        # Batches of one and of many round differently in the seventh digit, and L-BFGS on an objective with
+        # kinks makes that the second: one tile at a time has the same code in every batch, to the bit.
+        return joined([self._search(tile.clone(), steps) for tile in x.split(1)])
+
+    def _search(self, x: Tensor, steps: int | None) -> SearchResult:
         return latent_search(x, self.starts(x), self.objective, self.config.search, steps)
 
     def discrimination(self, x: Tensor, reconstruction: Tensor) -> Tensor:

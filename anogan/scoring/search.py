@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from anogan.errors import ShapeError
 from anogan.gan.condition import given, image_of
 from anogan.gan.networks import features
 from anogan.scoring.perceptual import Perceptual, perceptual_score
+from anogan.scoring.polish import polish
 from anogan.scoring.residuals import (
     CHARBONNIER_EPS,
     charbonnier_residual,
@@ -29,6 +31,7 @@ __all__ = [
     "SearchResult",
     "charbonnier_residual",
     "discrimination_score",
+    "joined",
     "latent_search",
     "residual_score",
     "search_objective",
@@ -82,6 +85,13 @@ class SearchResult:
     objective: Tensor
     penalty: Tensor
     steps_used: Tensor
+
+
+def joined(results: Sequence[SearchResult]) -> SearchResult:
+    """The results of several searches as one."""
+    return SearchResult(
+        *(torch.cat([getattr(r, field.name) for r in results]) for field in fields(SearchResult))
+    )
 
 
 def discrimination_score(wanted: list[Tensor], got: list[Tensor], scales: Tensor) -> Tensor:
@@ -148,7 +158,7 @@ def search_objective(
 def latent_search(
     x: Tensor, starts: Tensor, objective: Objective, config: SearchConfig, steps: int | None = None
 ) -> SearchResult:
-    """Adam on z only, for all images and restarts at once; each image keeps its best z.
+    """Adam on z only, for all images and restarts at once, then L-BFGS; each image keeps its best z.
 
     Losses are summed, never averaged, over the batch, and moments are kept per image, so that an
     image's result does not depend on its neighbours.
@@ -157,7 +167,7 @@ def latent_search(
         x: Tiles, (N, C + K, t, t), in [-1, 1].
         starts: Starting codes, (R, N, d, g, g), R restarts.
         objective: Frozen networks.
-        config: Learning rate, lambda, prior weight, early stop.
+        config: Learning rate, lambda, prior weight, early stop, polish.
         steps: Overrides `config.steps`.
 
     Raises:
@@ -184,7 +194,39 @@ def latent_search(
         with torch.no_grad():
             value, penalty, reconstruction = search_objective(repeated, wanted, state.z, objective, config)
             state.keep_best(steps, value, penalty, reconstruction)
-    return state.best_of_restarts(restarts, n)
+    found = state.best_of_restarts(restarts, n)
+    if config.polish_steps == 0:
+        return found
+    return _polished(found, x, [features[:n] for features in wanted], objective, config)
+
+
+def _polished(
+    found: SearchResult, x: Tensor, wanted: list[Tensor], objective: Objective, config: SearchConfig
+) -> SearchResult:
+    """Adam's best codes after `config.polish_steps` steps of L-BFGS, where those come lower."""
+    # L-BFGS learns curvature from how the gradient turns. At the kinks of |d| it turns by rounding alone, and
+    # two batches of the same tile would part.
+    smooth = config.model_copy(update={"residual": "charbonnier"}) if config.residual == "l1" else config
+
+    def evaluate(z: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_(True)
+            value, _, _ = search_objective(x, wanted, z, objective, smooth)
+            (gradient,) = torch.autograd.grad(value.sum(), z)
+        return value.detach(), gradient
+
+    with torch.no_grad():
+        z = polish(found.z, evaluate, config.polish_steps, config.learning_rate)
+        value, penalty, reconstruction = search_objective(x, wanted, z, objective, config)
+    better = value < found.objective
+    chosen = better.view(-1, 1, 1, 1)
+    return SearchResult(
+        z=torch.where(chosen, z, found.z),
+        reconstruction=torch.where(chosen, reconstruction, found.reconstruction),
+        objective=torch.where(better, value, found.objective),
+        penalty=torch.where(better, penalty, found.penalty),
+        steps_used=found.steps_used + config.polish_steps,
+    )
 
 
 class _Adam:

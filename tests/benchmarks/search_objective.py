@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,14 @@ class Reached:
 
 
 def kinds(has_encoder: bool) -> dict[str, dict[str, Any]]:
-    """Name -> changed search settings; `encoder` False leaves a model's encoder out."""
+    """Name -> changed search settings.
+
+    `encoder` False leaves a model's encoder out; `polish` is the share of the steps that is L-BFGS.
+    """
     found: dict[str, dict[str, Any]] = {
         "random start": {"encoder": False},
+        "random start, half L-BFGS": {"encoder": False, "polish": 0.5},
+        "random start, L-BFGS": {"encoder": False, "polish": 1.0},
         f"bank of {BANK}": {"encoder": False, "bank": BANK},
     }
     if has_encoder:
@@ -70,13 +76,16 @@ def kinds(has_encoder: bool) -> dict[str, dict[str, Any]]:
             "encoder": {},
             "encoder, trimmed": {"residual": "trimmed"},
             "encoder, mask": {"mask": 0.2},
+            "encoder, L-BFGS": {"polish": 1.0},
         }
     return found
 
 
-def inverter_of(model: Model, changes: dict[str, Any]) -> Inverter:
-    """The model's networks with another search."""
+def inverter_of(model: Model, changes: dict[str, Any], steps: int) -> Inverter:
+    """The model's networks with another search of so many steps."""
     changes = dict(changes)
+    polish = round(steps * changes.pop("polish", 0.0))
+    changes |= {"steps": steps - polish, "polish_steps": polish}
     tree, networks = config_to_dict(model.config), model.networks
     if not changes.pop("encoder", True):
         tree["encoder"]["mode"] = "none"
@@ -93,18 +102,18 @@ def plain_objective(inverter: Inverter, config: Config, x: Tensor, z: Tensor) ->
     return float(value.mean())
 
 
-def measure(inverter: Inverter, config: Config, batch: DamagedBatch, steps: int) -> Reached:
-    """One kind of search at one number of steps."""
+def measure(inverter: Inverter, config: Config, batch: DamagedBatch) -> Reached:
+    """One kind of search at its number of steps."""
     started = time.perf_counter()
-    good = inverter.search(batch.clean, steps)
+    good = inverter.search(batch.clean)
     seconds = time.perf_counter() - started
-    bad = inverter.search(batch.damaged, steps)
+    bad = inverter.search(batch.damaged)
     maps = residual_map(batch.damaged, bad.reconstruction)[:, 0].cpu().numpy()
     smoothed = [smooth(values, config.score.smoothing_sigma).ravel() for values in maps]
     inside = batch.mask[:, 0] > 0.5
     errors = residual_map(batch.clean, bad.reconstruction)[:, 0]
     return Reached(
-        steps=steps,
+        steps=inverter.config.search.steps + inverter.config.search.polish_steps,
         objective=plain_objective(inverter, config, batch.clean, good.z),
         pixel_auroc=float(roc_auc_score(inside.cpu().numpy().ravel(), np.concatenate(smoothed))),
         background_error=float(errors[~inside].mean()),
@@ -135,10 +144,10 @@ def draw(results: dict[str, list[Reached]], path: Path) -> None:
         ("1 - pixel AUROC of the residual, drawn defects", lambda r: 1 - r.pixel_auroc),
     ]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-    styles = ("-", "--", "-", "-.", ":")
+    styles = ("-", "--", "-.", ":")
     steps = sorted({point.steps for points in results.values() for point in points})
     for axis, (title, value) in zip(axes, panels, strict=True):
-        for (name, points), style in zip(results.items(), styles, strict=False):
+        for (name, points), style in zip(results.items(), cycle(styles), strict=False):
             places = [steps.index(p.steps) for p in points]
             axis.plot(places, [value(p) for p in points], style, marker=".", label=name)
         axis.set(title=f"{title} (lower is better)", xlabel="search steps", yscale="log")
@@ -147,7 +156,7 @@ def draw(results: dict[str, list[Reached]], path: Path) -> None:
             ticks(FuncFormatter(lambda v, _: f"{v:.2g}"))
         axis.tick_params(axis="y", which="minor", labelsize="x-small")
         axis.grid(alpha=0.3, which="both")
-    axes[0].legend()
+    axes[0].legend(loc="center left")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -171,9 +180,8 @@ def main() -> None:
     print("| search | steps | objective | pixel AUROC | error outside | inside | s |")
     print("|---|---|---|---|---|---|---|")
     for name, changes in kinds(model.networks.encoder is not None).items():
-        inverter = inverter_of(model, changes)
         for steps in arguments.steps:
-            reached = measure(inverter, model.config, batch, steps)
+            reached = measure(inverter_of(model, changes, steps), model.config, batch)
             results.setdefault(name, []).append(reached)
             print(
                 f"| {name} | {steps} | {reached.objective:.4f} | {reached.pixel_auroc:.4f} | "

@@ -46,6 +46,7 @@ VALUES: dict[str, tuple[Any, dict[str, Any]]] = {
     "search.lambda": (0.0, {}),
     "search.restarts": (2, {}),
     "search.prior_weight": (0.0, {}),
+    "search.polish_steps": (4, {}),
     "search.bank": (4, NO_ENCODER),
     "search.residual": ("trimmed", {}),
     "search.trimmed_share": (0.2, {"search": {"residual": "trimmed"}}),
