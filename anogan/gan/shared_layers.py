@@ -52,7 +52,9 @@ class SharedDropout2d(nn.Dropout2d):
 
 
 def share_layers(network: nn.Module) -> None:
-    """Puts the layers above in the place of torch's, in place; nothing changes while there is one rank."""
+    """Puts the layers above in the place of torch's where there are several ranks; changes `network`."""
+    if ranks.count() == 1:
+        return
     for name, layer in network.named_children():
         if type(layer) is nn.BatchNorm2d:
             shared = SharedBatchNorm2d(layer.num_features, layer.eps, layer.momentum, layer.affine)
