@@ -76,7 +76,7 @@ def command(
     """
     chosen = _entrants(entrants, variant or [], set_ or [])
     from anogan.recipes.compare import compare_entrants
-    from anogan.recipes.fitting import Reporter
+    from anogan.recipes.training import Reporter
 
     progress = TrainingProgress(quiet=False)
     with progress:

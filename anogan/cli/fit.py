@@ -56,7 +56,8 @@ def command(
     settings, note = fitting_config(config, overrides, data)
     if note is not None and not quiet:
         print_note(note)
-    from anogan.recipes.fitting import Reporter, fit
+    from anogan.recipes.fitting import fit
+    from anogan.recipes.training import Reporter
 
     progress = TrainingProgress(quiet=quiet)
     try:

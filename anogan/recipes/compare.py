@@ -20,7 +20,9 @@ from anogan.images.folders import Dataset, file_digest, scan_dataset
 from anogan.metrics.comparison import FIGURES, Comparison, Outcome, Role, compare_outcomes
 from anogan.recipes.calibrate import calibrate_scorer
 from anogan.recipes.evaluation import EvaluationRun, evaluate, evaluate_scorer, write_json
-from anogan.recipes.fitting import Reporter, fit, network_image_size
+from anogan.recipes.fitting import fit
+from anogan.recipes.good_images import network_image_size
+from anogan.recipes.training import Reporter
 from anogan.recipes.variants import split_dataset
 from anogan.report.comparison import write_comparison_report
 from anogan.scoring.baselines import BASELINES, BaselineScorer, fit_baseline

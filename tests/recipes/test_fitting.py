@@ -16,7 +16,7 @@ from anogan.gan.loop import Metrics
 from anogan.images.decode import write_image
 from anogan.images.folders import file_digest
 from anogan.recipes import FitResult, fit
-from anogan.recipes.fitting import Reporter
+from anogan.recipes.training import Reporter
 from tests.tiny import part, tiny_config, write_parts
 
 HEADLESS = {"enabled": False}

@@ -10,7 +10,7 @@ import pytest
 from anogan import load
 from anogan.bundle import load_bundle
 from anogan.recipes import fit
-from anogan.recipes.fitting import Reporter
+from anogan.recipes.training import Reporter
 from tests.tiny import part, tiny_config, write_parts
 
 # Three Adam steps of at most 5e-4 and two of the head, in fp32 sums of another order.

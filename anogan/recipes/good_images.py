@@ -1,0 +1,98 @@
+"""The good images of a fit: read, checked, at the size that the networks see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anogan.config import Config
+from anogan.errors import DataError
+from anogan.gan.tiles import load_images
+from anogan.images.decode import probe
+from anogan.images.folders import Dataset, Split, common_size, file_digest, most_common_size
+from anogan.images.registration import Pixels
+from anogan.images.tiling import scaled_size
+from anogan.recipes.variants import variants_of
+
+
+@dataclass(frozen=True)
+class Good:
+    """Good images at network resolution, and the variant of each product (None without variants)."""
+
+    images: list[Pixels]
+    variants: list[str | None]
+
+
+def hashes_of(split: Split) -> dict[str, list[str]]:
+    """SHA-256 of every good image, by the part that it is in."""
+    parts = {"train": split.train, "early_stop": split.early_stop, "calibrate": split.calibrate}
+    return {name: [file_digest(path) for path in paths] for name, paths in parts.items()}
+
+
+def refuse_leak(dataset: Dataset, hashes: Mapping[str, Sequence[str]]) -> None:
+    """A test image among the good ones would make every later figure too good."""
+    known = {digest for digests in hashes.values() for digest in digests}
+    leaked = [sample.path for sample in dataset.test if file_digest(sample.path) in known]
+    if leaked:
+        raise DataError(
+            f"{len(leaked)} of {len(dataset.test)} test images, first {leaked[0]}, are among the good images "
+            "too; keep each in training or in test, not in both. `anogan doctor` names them all."
+        )
+
+
+def read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tuple[Good, Good]:
+    """Images to train on and to stop on.
+
+    The images for calibration are decoded as well and let go: what is wrong with one of them must not be
+    found after hours of training.
+    """
+    good, errors = load_images(split.train, config, size)
+    held_out, failed = load_images(split.early_stop, config, size)
+    errors |= failed
+    for path in split.calibrate:
+        errors |= load_images([path], config, size)[1]
+    if errors:
+        total = len(split.train + split.early_stop + split.calibrate)
+        first = next(iter(errors.values()))
+        raise DataError(f"{len(errors)} of {total} good images cannot be used; the first: {first}")
+    return Good(good, variants_of(config, split.train)), Good(held_out, variants_of(config, split.early_stop))
+
+
+def network_image_size(split: Split, config: Config) -> tuple[int, int] | None:
+    """(height, width) for tiling, or None when each image keeps its own."""
+    if config.images.size is not None:
+        return config.images.size
+    paths = split.train + split.early_stop + split.calibrate
+    if config.images.on_mixed_sizes == "keep":
+        _refuse_smaller_than_tiles(paths, config)
+        return None
+    size = most_common_size(paths) if config.images.on_mixed_sizes == "resize" else common_size(paths)
+    if not _covers_a_tile(size, config):
+        raise DataError(
+            f"Images of {size[1]}x{size[0]} pixels are smaller than tiles.size {config.tiles.size}"
+            f"{_at_smallest(config)}; set tiles.size lower, or images.size to enlarge them."
+        )
+    return size
+
+
+def _covers_a_tile(size: tuple[int, int], config: Config) -> bool:
+    return min(scaled_size(size, config.tiles.scales[-1])) >= config.tiles.size
+
+
+def _at_smallest(config: Config) -> str:
+    """Says at which scale, where there are several."""
+    scales = config.tiles.scales
+    return f" at scale {scales[-1]:g} of tiles.scales" if len(scales) > 1 else ""
+
+
+def _refuse_smaller_than_tiles(paths: Sequence[Path], config: Config) -> None:
+    infos = {path: probe(path) for path in paths}
+    small = [path for path, info in infos.items() if not _covers_a_tile((info.height, info.width), config)]
+    if small:
+        info = infos[small[0]]
+        raise DataError(
+            f"{len(small)} of {len(paths)} good images are smaller than tiles.size {config.tiles.size}"
+            f"{_at_smallest(config)}, first {small[0]} ({info.width}x{info.height}); remove them, or set "
+            "tiles.size lower or images.size."
+        )

@@ -1,0 +1,156 @@
+"""All stages of training in order, in one process or in several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anogan.config import Config
+from anogan.gan import ranks
+from anogan.gan.alarms import Alarm, judge_gan
+from anogan.gan.encoder import EncoderStage
+from anogan.gan.logbook import Logbook
+from anogan.gan.loop import History, LoopSettings, Metrics, Stage, run_stage
+from anogan.gan.networks import feature_stack
+from anogan.gan.tiles import TileSource, load_images
+from anogan.gan.training import GanStage
+from anogan.images.folders import Split
+from anogan.images.registration import Aligner, Pixels, align_all, make_reference
+from anogan.recipes.good_images import Good
+from anogan.recipes.variants import variants_of
+from anogan.scoring import Model
+from anogan.scoring.head import HeadStage
+from anogan.scoring.inverter import Inverter
+from anogan.scoring.maps import measure_feature_scales
+from anogan.scoring.perceptual import load_perceptual
+
+FEATURE_SCALE_BATCHES = 8
+TRAIN_STREAM, HELD_OUT_STREAM, HEAD_STREAM = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Whom to tell about progress; the defaults are silent."""
+
+    progress: Callable[[str, int, int, Metrics], None] = lambda *_: None
+    event: Callable[[str], None] = lambda *_: None
+
+
+@dataclass
+class Run:
+    """What the stages of one fit share."""
+
+    config: Config
+    device: torch.device
+    work: Path
+    reporter: Reporter
+    resume: bool
+    histories: dict[str, History] = field(default_factory=dict)
+
+    def train(self, stage: Stage) -> None:
+        """One stage to its end, with its checkpoint, its log and the monitor's judgement."""
+        monitor, watched = self.config.monitor, isinstance(stage, GanStage)
+        logbook = Logbook(self.logs, stage.name, stage.pictures if isinstance(stage, GanStage) else None)
+        settings = LoopSettings(
+            monitor.interval,
+            monitor.checkpoint_interval,
+            self.work / f"{stage.name}.safetensors",
+            self.reporter.progress,
+            self.reporter.event,
+            logbook.add if ranks.is_first() else lambda *_: None,
+            self._judge if watched else lambda _: (),
+            monitor.alarms.get("non-finite") == "stop",
+        )
+        try:
+            self.histories[stage.name] = run_stage(stage, settings, resume=self.resume)
+        finally:
+            logbook.close()
+
+    def _judge(self, history: History) -> list[Alarm]:
+        return judge_gan(self.config, history.points)
+
+    @property
+    def logs(self) -> Path:
+        """Where TensorBoard looks while the training goes on."""
+        return self.work / "logs"
+
+
+def job_for(split: Split, image_size: tuple[int, int] | None, run: Run) -> dict[str, Any]:
+    """What `follow_fit` must know, in JSON's types."""
+    paths = {
+        "train": [str(path) for path in split.train],
+        "held_out": [str(path) for path in split.early_stop],
+    }
+    return paths | {"image_size": image_size, "work": str(run.work), "resume": run.resume}
+
+
+def follow_fit(config: Config, job: Mapping[str, Any], device: torch.device) -> None:
+    """The part of a further process in a `fit` on several devices: the same training, silently.
+
+    Args:
+        config: The fit's.
+        job: From the first process, see `job_for`.
+        device: This process's.
+    """
+    size = None if job["image_size"] is None else (int(job["image_size"][0]), int(job["image_size"][1]))
+    good, held_out = (
+        Good(load_images(paths, config, size)[0], variants_of(config, paths))
+        for paths in ([Path(path) for path in job[part]] for part in ("train", "held_out"))
+    )
+    train(Run(config, device, Path(job["work"]), Reporter(), job["resume"]), good, held_out, size)
+
+
+def train(run: Run, good: Good, held_out_good: Good, image_size: tuple[int, int] | None) -> Model:
+    """All stages in order: GAN (with a joint encoder), separate encoder, head."""
+    config, device = run.config, run.device
+    perceptual = load_perceptual(config.features)  # First: a wrong file must not cost hours.
+    if perceptual is not None:
+        perceptual.to(device)
+    aligner = _aligner(config, good.images)
+    source, held_out = (
+        TileSource(_registered(own.images, aligner, run.reporter), config, stream, own.variants)
+        for own, stream in ((good, TRAIN_STREAM), (held_out_good, HELD_OUT_STREAM))
+    )
+    gan = GanStage(config, source, held_out, device)
+    run.train(gan)
+    networks = gan.finish()
+    if config.encoder.mode not in ("none", "joint"):
+        encoder = EncoderStage(config, source, held_out, networks, device)
+        run.train(encoder)
+        networks = encoder.finish()
+    stages = feature_stack(networks.discriminator)
+    tiles = [
+        source.batch(20_000_000 + i, config.gan.batch_size).to(device) for i in range(FEATURE_SCALE_BATCHES)
+    ]
+    scales = measure_feature_scales(stages, tiles)
+    head = None
+    if config.head.enabled:
+        inverter = Inverter(config, networks, scales, perceptual)
+        stage = HeadStage(config, source.with_stream(HEAD_STREAM), held_out, inverter, device)
+        run.train(stage)
+        head = stage.finish()
+    reference = None if aligner is None else aligner.reference
+    trained = Model(config, networks, scales, head, image_size, reference, perceptual)
+    # As it will be loaded: training's memory layout rounds otherwise, and the threshold must not.
+    return Model.from_arrays(config, trained.to_arrays(), image_size, device)
+
+
+def _aligner(config: Config, good: list[Pixels]) -> Aligner | None:
+    motion = config.images.registration
+    return None if motion == "none" else Aligner(make_reference(good, motion), motion)
+
+
+def _registered(images: list[Pixels], aligner: Aligner | None, reporter: Reporter) -> list[Pixels]:
+    if aligner is None:
+        return images
+    aligned, failed = align_all(images, aligner)
+    if failed:
+        reporter.event(
+            f"{failed} of {len(images)} good images could not be registered and are used as they lie; look "
+            "whether they show the same part, or set images.registration: none."
+        )
+    return aligned

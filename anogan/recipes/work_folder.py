@@ -1,0 +1,60 @@
+"""Where a fit keeps its checkpoints, and whether an interrupted one may go on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from anogan.config import Config, config_to_dict
+from anogan.errors import BundleError, StorageError
+from anogan.recipes.training import Reporter
+
+_NOTE = "run.sha256"  # Says which run the checkpoints beside it belong to.
+
+
+def work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Path:
+    """Checkpoints' folder beside the model, emptied unless this run goes on with it.
+
+    Raises:
+        BundleError: The checkpoints there were made with another config or other images, or what lies
+            there are no checkpoints.
+        StorageError: The disk is full or read-only.
+    """
+    work = out.with_name(out.name + ".checkpoints")
+    note = work / _NOTE
+    if os.path.lexists(work) and not note.is_file() and not _is_empty_folder(work):
+        raise BundleError(
+            f"{work} is in the place of the checkpoints but holds none; move it away, or give --out another "
+            "folder."
+        )
+    if resume and note.is_file() and note.read_text(encoding="ascii").strip() != digest:
+        raise BundleError(
+            f"{work} belongs to another config or other images; resume with those, or leave out --resume."
+        )
+    if resume and not note.is_file():
+        reporter.event(f"{work} holds no checkpoint to go on from, so training starts at the beginning.")
+    try:
+        if not resume and work.is_dir():
+            shutil.rmtree(work)
+        work.mkdir(parents=True, exist_ok=True)
+        note.write_text(digest, encoding="ascii")
+    except OSError as error:
+        raise StorageError(
+            f"Checkpoints cannot be written to {work} ({error.strerror or error}); free space or permit "
+            "writing there, or give --out another folder."
+        ) from error
+    return work
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def run_digest(config: Config, hashes: Mapping[str, Sequence[str]]) -> str:
+    """SHA-256 of what is trained on what: settings without the machine's, and the images."""
+    # The machine may change between start and resume; what is trained may not.
+    settings = {key: value for key, value in config_to_dict(config).items() if key != "runtime"}
+    return hashlib.sha256(repr((settings, hashes)).encode()).hexdigest()
