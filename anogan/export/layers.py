@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from anogan.errors import ExportError
 from anogan.gan.blocks import SelfAttention
-from anogan.scoring.unet import Skip
+from anogan.scoring.head_network import Skip
 
 Array = NDArray[np.float32]
 

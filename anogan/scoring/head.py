@@ -16,9 +16,9 @@ from anogan.gan.device import autocast, training_precision
 from anogan.gan.shared_layers import share_layers
 from anogan.gan.tiles import TileSource
 from anogan.gan.training import decay_factor, scale_learning_rates
+from anogan.scoring.head_network import build_head
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input
-from anogan.scoring.unet import build_head
 
 DICE_SMOOTHING = 1.0
 

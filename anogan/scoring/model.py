@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from anogan.config import Config
 from anogan.errors import BundleError
 from anogan.gan.networks import Networks, build_networks
+from anogan.scoring.head_network import build_head
 from anogan.scoring.perceptual import Perceptual
-from anogan.scoring.unet import build_head
 
 _SCALES = "feature_scales"
 _REGISTRATION, _REFERENCE = "registration", "reference"

@@ -19,7 +19,7 @@ from anogan.gan.blocks import SelfAttention
 from anogan.gan.networks import build_networks, feature_stack
 from anogan.images.tiling import scaled_size
 from anogan.scoring import Model, Scorer
-from anogan.scoring.unet import build_head
+from anogan.scoring.head_network import build_head
 
 Run = Callable[..., dict[str, NDArray[Any]]]
 

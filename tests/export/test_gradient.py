@@ -16,7 +16,7 @@ from anogan.export.graph import FLOAT, Graph
 from anogan.export.layers import Convolution, fold
 from anogan.gan.blocks import SelfAttention
 from anogan.gan.networks import build_discriminator, build_encoder, build_generator
-from anogan.scoring.unet import Skip
+from anogan.scoring.head_network import Skip
 from tests.export.conftest import live
 
 LAYERS = {

@@ -24,7 +24,7 @@ from anogan.recipes.selection import (
     with_score_settings,
 )
 from anogan.scoring import Model, Scorer
-from anogan.scoring.unet import build_head
+from anogan.scoring.head_network import build_head
 
 TINY: dict[str, Any] = {
     "tiles": {"size": 32, "overlap": 8},

@@ -14,7 +14,7 @@ from anogan.errors import ImageError
 from anogan.gan.networks import build_networks, feature_stack
 from anogan.images.tiling import TileGrid
 from anogan.scoring import Model, Scorer
-from anogan.scoring.unet import build_head
+from anogan.scoring.head_network import build_head
 from tests.tiny import part, tiny_config
 
 

@@ -1,7 +1,8 @@
-"""The residual head's network: a U-Net (Ronneberger et al. 2015, arXiv:1505.04597).
+"""The residual head's network: how much of the tile it sees around each pixel.
 
-Whether a bump belongs to the design shows in how its surroundings go on, so the head has to see the whole
-tile and still mark single pixels.
+Whether a bump belongs to the design shows in how its surroundings go on. A U-Net (Ronneberger et al. 2015,
+arXiv:1505.04597) sees the whole tile, which uneven light asks for; dilated convolutions (Yu & Koltun 2016,
+arXiv:1511.07122) see about 60 pixels, and learn less of the designs that they were shown by heart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from anogan.config import Config
 from anogan.gan.condition import tile_channels
 
 WIDENING = (1, 2, 4, 8, 8)  # Channels per halving of the resolution, in units of `head.width`.
+DILATIONS = (1, 2, 4, 8, 1)
 SLOPE = 0.1
 
 
@@ -38,14 +40,25 @@ class Skip(nn.Module):
 def build_head(config: Config) -> nn.Sequential:
     """The residual head: `head_input` (N, 3C + K + 1, t, t) -> defect logit per pixel, (N, 1, t, t)."""
     width = config.head.width
-    widths = [width * factor for factor in WIDENING]
+    body = _dilated(width) if config.head.network == "dilated" else _unet(width)
     return nn.Sequential(
         *_halve(tile_channels(config) + 2 * config.images.channels + 1, width),
-        *_same(width, width),
-        *_below(widths),
-        *_double(width, width // 2),
+        *body,
+        *_double(2 * width if config.head.network == "dilated" else width, width // 2),
         nn.Conv2d(width // 2, 1, 3, padding=1),
     )
+
+
+def _dilated(width: int) -> list[nn.Module]:
+    """At half the resolution throughout, (N, width, h, w) -> (N, 2 width, h, w)."""
+    layers = _same(width, 2 * width)
+    for dilation in DILATIONS:
+        layers += _same(2 * width, 2 * width, dilation)
+    return layers
+
+
+def _unet(width: int) -> list[nn.Module]:
+    return [*_same(width, width), *_below([width * factor for factor in WIDENING])]
 
 
 def _below(widths: Sequence[int]) -> list[nn.Module]:
@@ -57,8 +70,9 @@ def _below(widths: Sequence[int]) -> list[nn.Module]:
     return [Skip(nn.Sequential(*inner)), *_same(2 * here, here)]
 
 
-def _same(channels: int, width: int) -> list[nn.Module]:
-    return _normalised(nn.Conv2d(channels, width, 3, padding=1, bias=False), width)
+def _same(channels: int, width: int, dilation: int = 1) -> list[nn.Module]:
+    same = nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation, bias=False)
+    return _normalised(same, width)
 
 
 def _halve(channels: int, width: int) -> list[nn.Module]:
