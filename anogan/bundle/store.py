@@ -28,7 +28,7 @@ from anogan.bundle.manifest import (
     refuse_unsafe_name,
     sha256,
 )
-from anogan.config import Config, config_from_dict, config_to_dict
+from anogan.config import Config, config_of_model, config_to_dict
 from anogan.errors import BundleError, ConfigError, StorageError
 
 DEFAULT_MODEL = Path("anogan-model")
@@ -200,7 +200,7 @@ def _written_by_a_save(folder: Path) -> set[str]:
 def _load_once(path: Path) -> Bundle:
     manifest = read_manifest_once(path)
     try:
-        config = config_from_dict(manifest["config"], where=str(path / MANIFEST))
+        config = config_of_model(manifest["config"], where=str(path / MANIFEST))
     except ConfigError as error:
         raise BundleError(
             f"{path} was written by anogan {manifest['package_version']} and its settings do not fit this "

@@ -3,6 +3,7 @@
 from anogan.config.loading import (
     Override,
     config_from_dict,
+    config_of_model,
     config_to_dict,
     known_keys,
     load_config,
@@ -53,6 +54,7 @@ __all__ = [
     "SyntheticDefectsConfig",
     "TilesConfig",
     "config_from_dict",
+    "config_of_model",
     "config_to_dict",
     "known_keys",
     "load_config",

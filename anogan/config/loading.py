@@ -13,6 +13,9 @@ from pydantic import BaseModel, ValidationError
 from anogan.config.sections import Config
 from anogan.errors import ConfigError
 
+# A model's scores must not change with the package: for settings that came later, the behaviour before them.
+_BEFORE: dict[str, dict[str, Any]] = {"search": {"gradient": "exact"}}
+
 Override = Annotated[str, "key.path=value"]
 
 
@@ -35,6 +38,15 @@ def config_from_dict(tree: dict[str, Any], where: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_sentence(error, where)) from error
+
+
+def config_of_model(tree: dict[str, Any], where: str) -> Config:
+    """The settings that are stored with a model; what it does not name is as it was when it was fitted."""
+    completed = {
+        section: _BEFORE.get(section, {}) | values if isinstance(values, dict) else values
+        for section, values in tree.items()
+    }
+    return config_from_dict(completed, where)
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:

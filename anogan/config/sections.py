@@ -264,7 +264,13 @@ class SearchConfig(_Section):
     """Latent search (Schlegl et al. 2017): Adam on z only."""
 
     steps: int = Field(20, ge=0, description="Steps per tile; more is slower and fits closer.")
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(0.1, gt=0, description="Largest change of a number in z per step, about.")
+    gradient: Literal["smooth", "exact"] = Field(
+        "smooth",
+        description="`smooth` has no jumps where a difference or an activation is about 0, so that PyTorch "
+        "and ONNX Runtime find the same score; `exact` is plain Adam on the plain gradient, as in the paper, "
+        "and lets rounding grow.",
+    )
     lambda_: float = Field(0.1, ge=0, le=1, alias="lambda", description="Weight of D(x) in A(x).")
     restarts: int = Field(1, ge=1, description="Starting codes per tile; the best one is kept.")
     polish_steps: int = Field(

@@ -66,9 +66,18 @@ def _discrimination_map(g: Graph, networks: FoldedNetworks, x: str, reconstructi
     for a, b, scale, (_, feature_side, _) in zip(
         wanted, got, networks.feature_scales, networks.feature_shapes, strict=True
     ):
-        difference = g.op("ReduceMean", g.op("Abs", g.op("Sub", a, b)), g.i64([1]), keepdims=1)
+        difference = _channel_mean(g, g.op("Abs", g.op("Sub", a, b)))
         layers.append(enlarge(g, g.op("Div", difference, g.f32(scale)), side // feature_side))
     return g.op("Div", g.op("Sum", *layers), g.f32(len(layers)))
+
+
+def _channel_mean(g: Graph, x: str) -> str:
+    """(N, 1, H, W): mean over many channels.
+
+    `ReduceMean` along axis 1 adds up in another order where the batch is one image; along the last axis not.
+    """
+    last = g.op("ReduceMean", g.op("Transpose", x, perm=[0, 2, 3, 1]), g.i64([3]), keepdims=0)
+    return g.op("Unsqueeze", last, g.i64([1]))
 
 
 def used_parts(names: Sequence[str], config: ScoreConfig) -> list[str]:

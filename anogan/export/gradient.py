@@ -27,6 +27,7 @@ from anogan.export.layers import (
     Tanh,
     Upsample,
 )
+from anogan.scoring.smooth import ACTIVATION_STEEPNESS
 
 
 def forward(g: Graph, layers: Sequence[Layer], x: str) -> list[str]:
@@ -37,7 +38,9 @@ def forward(g: Graph, layers: Sequence[Layer], x: str) -> list[str]:
     return values
 
 
-def backward(g: Graph, layers: Sequence[Layer], values: Sequence[str], gradient: str) -> str:
+def backward(
+    g: Graph, layers: Sequence[Layer], values: Sequence[str], gradient: str, *, smooth: bool = False
+) -> str:
     """The gradient at the input from the gradient at the output.
 
     Args:
@@ -45,12 +48,16 @@ def backward(g: Graph, layers: Sequence[Layer], values: Sequence[str], gradient:
         layers: The layers of the forward pass.
         values: What `forward` returned for them.
         gradient: (N, C, H, W) of the output.
+        smooth: Whether activations have the slopes of `anogan.scoring.smooth`.
 
     Returns:
         The name of the gradient, (N, C, H, W) of the input.
     """
     for layer, x, output in reversed(list(zip(layers, values[:-1], values[1:], strict=True))):
-        gradient = _backward(g, layer, x, output, gradient)
+        if smooth and isinstance(layer, Leaky):
+            gradient = _ramped(g, layer.slope, output, gradient)
+        else:
+            gradient = _backward(g, layer, x, output, gradient)
     return gradient
 
 
@@ -133,6 +140,14 @@ def _beside_product(g: Graph, layer: Beside, x: str, gradient: str) -> str:
     direct = g.op("Slice", gradient, g.i64([0]), channels, axis)
     through = g.op("Slice", gradient, channels, g.i64([2**31 - 1]), axis)
     return g.op("Add", direct, backward(g, layer.inner, _inside(g, layer, x), through))
+
+
+def _ramped(g: Graph, slope: float, output: str, gradient: str) -> str:
+    """The product with a slope that has no jump at 0; see `anogan.scoring.smooth`."""
+    share = g.op("Clip", g.op("Mul", output, g.f32(ACTIVATION_STEEPNESS)), g.f32(0), g.f32(1))
+    if slope:
+        share = g.op("Add", g.op("Mul", share, g.f32(1 - slope)), g.f32(slope))
+    return g.op("Mul", gradient, share)
 
 
 def _standardised(g: Graph, layer: GroupNorm, x: str) -> tuple[str, ...]:

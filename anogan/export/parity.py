@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anogan.config import Config
 from anogan.errors import ExportError
+from anogan.export.graph import Precision
 from anogan.inspection import Inspection
 from anogan.scoring import Scorer
 from anogan.station import Scorer as StationScorer
@@ -20,31 +22,47 @@ _USUAL_AMPLIFICATION = 100.0
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far the two may differ, as a share of 1 + |PyTorch's value|.
+    """How far the two may differ, as a share of PyTorch's value, or of 1 if that is larger.
+
+    Scores and maps are in standard deviations of good parts.
 
     Attributes:
         exact: Scores and maps without a search step: one forward pass, so rounding alone. Maps are given
             more where the calibration divides by a small deviation, which makes rounding larger.
-        search: Scores after the whole search. Rounding decides the sign of a residual that is about 0, and
-            with it the gradient, so two correct searches part and meet again only as they converge.
-        near: A verdict may change where PyTorch's score lies so near to a threshold.
+        search: Scores after the whole search.
+        near: A verdict may change where PyTorch's score lies so near to a threshold. A threshold is the score
+            of a held-out good image, and that image may be among those that are compared.
     """
 
     exact: float = 1e-4
-    search: float = 5e-2
-    near: float = 0.0
+    search: float = 1e-4
+    near: float = 1e-4
 
 
+# With jumps in the gradient rounding decides where a search goes: two correct ones part, and meet again only
+# as they converge.
+JUMPING_SEARCH = Tolerance(search=5e-2)
 HALF_PRECISION = Tolerance(exact=3e-2, search=1e-1, near=5e-2)
+
+
+def tolerance_for(config: Config, precision: Precision) -> Tolerance:
+    """What the comparison allows a model of these settings."""
+    if precision != "fp32":
+        return HALF_PRECISION
+    search, features = config.search, config.features
+    perceptual = features.weights is not None and features.search_weight > 0
+    jumps = search.gradient == "exact" or search.residual == "trimmed" or search.mask > 0 or perceptual
+    return JUMPING_SEARCH if jumps else Tolerance()
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The greatest differences between the two at one number of steps, as shares of 1 + |value|.
+    """The greatest differences between the two at one number of steps, as shares of the value or of 1.
 
     Attributes:
         steps: Search steps.
         score: Of the image scores; `median_score` is the median over images.
+        absolute: Of the image scores, in standard deviations of good parts.
         map: Of any pixel of the anomaly maps.
         reconstruction: Of any pixel value, in grey levels, not a share.
         verdicts_changed: Images that got another verdict.
@@ -53,6 +71,7 @@ class Agreement:
     steps: int
     score: float
     median_score: float
+    absolute: float
     map: float
     reconstruction: int
     verdicts_changed: int
@@ -111,7 +130,7 @@ def measure_parity(
 
 def _decides_otherwise(wanted: Inspection, got: Inspection, limits: Sequence[float], near: float) -> bool:
     distance = min(abs(wanted.score - limit) for limit in limits)
-    return wanted.verdict != got.verdict and not distance < near * (1 + abs(wanted.score))
+    return wanted.verdict != got.verdict and not distance < near * max(1, abs(wanted.score))
 
 
 def _agreement(
@@ -122,6 +141,7 @@ def _agreement(
         steps=steps,
         score=max(scores),
         median_score=float(np.median(scores)),
+        absolute=max(abs(a.score - b.score) for a, b in pairs),
         map=max(_share(a.anomaly_map, b.anomaly_map) for a, b in pairs),
         reconstruction=max(_levels(a.reconstruction, b.reconstruction) for a, b in pairs),
         verdicts_changed=sum(_decides_otherwise(a, b, limits, near) for a, b in pairs),
@@ -131,7 +151,7 @@ def _agreement(
 def _share(wanted: float | NDArray[Any], got: float | NDArray[Any]) -> float:
     if np.shape(wanted) != np.shape(got):
         return float("inf")
-    difference = np.abs(np.subtract(wanted, got)) / (1 + np.abs(wanted))
+    difference = np.abs(np.subtract(wanted, got)) / np.maximum(1, np.abs(wanted))
     return float(np.max(difference)) if np.isfinite(difference).all() else float("inf")
 
 
@@ -185,6 +205,6 @@ def require_parity(parity: Parity, tolerance: Tolerance) -> None:
 
 
 _ADVICE = (
-    "This search amplifies rounding: lower search.learning_rate or search.steps, or use search.residual: "
-    "charbonnier, and calibrate again."
+    "This search amplifies rounding: lower search.learning_rate or search.steps, or use search.gradient: "
+    "smooth, and fit or calibrate again."
 )

@@ -9,6 +9,7 @@ import numpy as np
 from anogan.config import SearchConfig
 from anogan.export.graph import FLOAT, Graph
 from anogan.scoring.residuals import CHARBONNIER_EPS, MAX_MASKED
+from anogan.scoring.smooth import RESIDUAL_STEEPNESS
 
 Shape = tuple[int, int, int]
 
@@ -33,8 +34,15 @@ def pixel_term(g: Graph, config: SearchConfig, d: str, shape: Shape, weight: flo
         size = g.op("Sqrt", g.op("Add", g.op("Mul", d, d), g.f32(CHARBONNIER_EPS**2)))
         slope = g.op("Div", d, size)
     else:
-        size, slope = g.op("Abs", d), g.op("Sign", d)
+        size, slope = g.op("Abs", d), direction(g, config, d, RESIDUAL_STEEPNESS)
     return sample_mean(g, size), g.op("Mul", slope, g.f32(per_value))
+
+
+def direction(g: Graph, config: SearchConfig, d: str, steepness: float) -> str:
+    """The slope of |d|: its sign, or a ramp around 0 (`anogan.scoring.smooth`)."""
+    if config.gradient == "exact":
+        return g.op("Sign", d)
+    return g.op("Clip", g.op("Mul", d, g.f32(steepness)), g.f32(-1), g.f32(1))
 
 
 def _trimmed(g: Graph, d: str, shape: Shape, share: float, weight: float) -> tuple[str, str]:

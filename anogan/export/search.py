@@ -17,12 +17,13 @@ from anogan.export.gradient import backward, forward
 from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
 from anogan.export.layers import Convolution, Layer, fold
 from anogan.export.pretrained import Pretrained, perceptual_term, unit_features
-from anogan.export.residuals import defect_mask, pixel_term, sample_mean
+from anogan.export.residuals import defect_mask, direction, pixel_term, sample_mean
 from anogan.gan.condition import condition_dim
 from anogan.gan.networks import feature_stack
 from anogan.scoring.inverter import starting_codes
 from anogan.scoring.model import Model
 from anogan.scoring.search import ADAM_BETAS, ADAM_EPS
+from anogan.scoring.smooth import FEATURE_STEEPNESS
 
 STATE_TYPES: dict[str, int] = {
     "z": FLOAT,
@@ -229,11 +230,12 @@ def objective(
         slope = g.op("Add", slope, at_image) if gradient else slope
     d = networks.fixed_starts[0].size
     if config.prior_weight > 0:
-        penalty = g.op("Mul", sample_mean(g, g.op("Mul", z, z)), g.f32(config.prior_weight))
+        size = g.op("Reshape", _code_mean(g, g.op("Mul", z, z)), g.i64([-1]))
+        penalty = g.op("Mul", size, g.f32(config.prior_weight))
         value = g.op("Add", value, penalty)
     if not gradient:
         return Point(value, "")
-    at_z = backward(g, networks.generator, generated, slope)
+    at_z = backward(g, networks.generator, generated, slope, smooth=config.gradient == "smooth")
     if networks.condition:
         # The condition stands still: what would move it is left out.
         at_z = _first(g, at_z, networks.fixed_starts.shape[1])
@@ -264,12 +266,22 @@ def _discrimination(
         return value, ""
     sizes = [int(np.prod(shape)) for shape in networks.feature_shapes]
     slope = ""
-    for stage, values, d, share, size in reversed(
-        list(zip(networks.stages, passes, differences, shares, sizes, strict=True))
+    steepness = FEATURE_STEEPNESS / networks.feature_scales
+    for stage, values, d, share, size, steep in reversed(
+        list(zip(networks.stages, passes, differences, shares, sizes, steepness, strict=True))
     ):
-        own = g.op("Mul", g.op("Sign", d), g.f32(scale * share / size))
-        slope = backward(g, stage, values, g.op("Add", own, slope) if slope else own)
+        own = g.op("Mul", direction(g, config, d, steep), g.f32(scale * share / size))
+        above = g.op("Add", own, slope) if slope else own
+        slope = backward(g, stage, values, above, smooth=config.gradient == "smooth")
     return value, slope
+
+
+def _code_mean(g: Graph, z: str) -> str:
+    """(N, 1, 1, 1): mean of each code.
+
+    `ReduceMean` adds up a row of some lengths in another order where it is the only one, or not the first.
+    """
+    return g.op("GlobalAveragePool", g.op("Reshape", z, g.i64([0, 1, -1, 1])))
 
 
 def adam(g: Graph, config: SearchConfig, state: dict[str, str], gradient: str) -> dict[str, str]:
@@ -289,7 +301,11 @@ def adam(g: Graph, config: SearchConfig, state: dict[str, str], gradient: str) -
         "Div", g.op("Mul", root, g.constant(config.learning_rate, np.float64)), g.op("Sub", one, decay1)
     )
     eps = g.op("Mul", root, g.constant(ADAM_EPS, np.float64))
-    bottom = g.op("Add", g.op("Sqrt", v), g.cast(eps, FLOAT))
+    size = g.op("Sqrt", v)
+    if config.gradient == "smooth":
+        of_tile = g.op("Sqrt", _code_mean(g, v))
+        size = g.op("Mul", g.op("Add", size, of_tile), g.f32(0.5))
+    bottom = g.op("Add", size, g.cast(eps, FLOAT))
     moved = g.op("Sub", state["z"], g.op("Div", g.op("Mul", m, g.cast(rate, FLOAT)), bottom))
     return {"z": moved, "m": m, "v": v, "decay1": decay1, "decay2": decay2}
 

@@ -15,7 +15,7 @@ from anogan.config import config_to_dict
 from anogan.errors import CalibrationError, ExportError, StorageError
 from anogan.export.build import build_scorer, resizes
 from anogan.export.graph import Precision
-from anogan.export.parity import HALF_PRECISION, Images, Parity, Tolerance, measure_parity, require_parity
+from anogan.export.parity import Images, Parity, Tolerance, measure_parity, require_parity, tolerance_for
 from anogan.scoring import Scorer
 from anogan.station import Scorer as StationScorer
 from anogan.station.manifest import InputContract, ScorerManifest, StepsCalibration
@@ -85,7 +85,7 @@ def export_scorer(
             "A model with network.condition: variant is exported in fp32 with all its search steps; leave "
             "out --precision and --cut-steps, whose thresholds the export cannot set for several variants."
         )
-    tolerance = tolerance or (Tolerance() if precision == "fp32" else HALF_PRECISION)
+    tolerance = tolerance or tolerance_for(scorer.config, precision)
     temporary = out.with_name(out.name + ".tmp")
     try:
         draft = _Draft(scorer, precision, temporary)

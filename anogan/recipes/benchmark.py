@@ -42,7 +42,8 @@ class Row:
         peak_memory_mb: Greatest resident memory of the process; None where the system does not tell.
         gflops: Multiply-adds times two of the networks, per second; None where they were not counted.
         matmul_share: `gflops` over what the same process multiplied float32 matrices with.
-        score_difference: Greatest difference from the first row's scores, as a share of 1 + |score|.
+        score_difference: Greatest difference from the first row's scores, as a share of the score,
+            or of 1 if that is larger.
     """
 
     runtime: str
@@ -171,7 +172,7 @@ def measure_torch(job: Job) -> Timing:
 
 def _row(job: Job, found: Timing, reference: Sequence[float], flops: float | None) -> Row:
     median = float(np.median(found.ms))
-    differences = [abs(a - b) / (1 + abs(b)) for a, b in zip(found.scores, reference, strict=True)]
+    differences = [abs(a - b) / max(1, abs(b)) for a, b in zip(found.scores, reference, strict=True)]
     gflops = None if flops is None else flops / median * 1000 / 1e9
     on_gpu = job.device != "cpu"
     share = None if gflops is None or (on_gpu and job.runtime == "onnx") else gflops / found.matmul_gflops

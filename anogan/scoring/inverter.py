@@ -48,6 +48,8 @@ class Inverter:
         self.objective = Objective(
             networks.generator, stages, feature_scales.to(device), condition=condition_dim(config)
         )
+        if config.search.gradient == "smooth":
+            self.objective = self.objective.smooth()
         if perceptual is not None and config.features.search_weight > 0:
             self.objective = replace(
                 self.objective, perceptual=perceptual, perceptual_weight=config.features.search_weight

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from anogan.config import SearchConfig
 from anogan.errors import ShapeError
+from anogan.scoring.smooth import RESIDUAL_STEEPNESS, smooth_abs
 
 CHARBONNIER_EPS = 1e-2  # In [-1, 1] units: about one grey level of 256 counts as no difference.
 MAX_MASKED = 0.25  # Share of pixels; a start far from the image differs everywhere and must still be pulled.
@@ -57,6 +58,8 @@ def pixel_term(x: Tensor, reconstruction: Tensor, config: SearchConfig) -> Tenso
     """The configured residual, (N,)."""
     if config.residual == "trimmed":
         return trimmed_residual(x, reconstruction, config.trimmed_share)
+    if config.residual == "l1" and config.gradient == "smooth":
+        return smooth_abs(x - reconstruction, RESIDUAL_STEEPNESS).flatten(1).mean(dim=1)
     return _RESIDUALS[config.residual](x, reconstruction)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from anogan.scoring.residuals import (
     pixel_term,
     residual_score,
 )
+from anogan.scoring.smooth import FEATURE_STEEPNESS, smooth_abs, softened
 
 __all__ = [
     "ADAM_BETAS",
@@ -62,6 +63,11 @@ class Objective:
     perceptual_weight: float = 0.0
     condition: int = 0
 
+    def smooth(self) -> Objective:
+        """The same values, with the slopes of `softened` networks."""
+        stages = nn.ModuleList(softened(stage) for stage in self.stages)
+        return replace(self, generator=softened(self.generator), stages=stages)
+
     def wanted(self, x: Tensor, config: SearchConfig) -> list[Tensor]:
         """Features of x that the objective compares: D's hidden layers, then the pretrained ones."""
         found = features(self.stages, x) if config.lambda_ > 0 else []
@@ -94,7 +100,9 @@ def joined(results: Sequence[SearchResult]) -> SearchResult:
     )
 
 
-def discrimination_score(wanted: list[Tensor], got: list[Tensor], scales: Tensor) -> Tensor:
+def discrimination_score(
+    wanted: list[Tensor], got: list[Tensor], scales: Tensor, *, smooth: bool = False
+) -> Tensor:
     """Mean absolute difference of D's hidden activations, one value per image.
 
     The feature-matching discrimination loss of Schlegl et al. 2017 (eq. 4), over all hidden layers,
@@ -104,14 +112,15 @@ def discrimination_score(wanted: list[Tensor], got: list[Tensor], scales: Tensor
         wanted: f(x) per layer, (N, C_l, H_l, W_l).
         got: f(G(z)) per layer.
         scales: (L,).
+        smooth: Whether the gradient is that of `smooth_abs`.
 
     Returns:
         (N,), at least 0; higher is more anomalous.
     """
-    layers = [
-        (a - b).abs().float().flatten(1).mean(dim=1) / scale
-        for a, b, scale in zip(wanted, got, scales, strict=True)
-    ]
+    layers = []
+    for a, b, scale in zip(wanted, got, scales, strict=True):
+        size = smooth_abs(a - b, FEATURE_STEEPNESS / scale) if smooth else (a - b).abs()
+        layers.append(size.float().flatten(1).mean(dim=1) / scale)
     return torch.stack(layers).mean(dim=0)
 
 
@@ -147,7 +156,9 @@ def search_objective(
     if config.lambda_ > 0:
         got = features(objective.stages, given(reconstruction, tiles, k))
         own = wanted[: len(got)]
-        value = value + config.lambda_ * discrimination_score(own, got, objective.feature_scales)
+        smooth = config.gradient == "smooth"
+        distance = discrimination_score(own, got, objective.feature_scales, smooth=smooth)
+        value = value + config.lambda_ * distance
     if objective.perceptual is not None:
         seen = objective.perceptual(reconstruction)
         value = value + objective.perceptual_weight * perceptual_score(wanted[-len(seen) :], seen)
@@ -275,8 +286,18 @@ class _Adam:
         correction1, correction2 = 1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1)
         # eps is folded with the bias correction, as the ONNX graph writes it.
         rate = self._config.learning_rate * correction2**0.5 / correction1
-        moved = self.z - rate * self._m / (self._v.sqrt() + ADAM_EPS * correction2**0.5)
+        moved = self.z - rate * self._m / (self._size() + ADAM_EPS * correction2**0.5)
         self.z = torch.where(self.active.view(-1, 1, 1, 1), moved, self.z)
+
+    def _size(self) -> Tensor:
+        """What a gradient is divided by: its own root mean square, or the mean of that and its tile's.
+
+        By its own alone, a coordinate whose gradient is rounding takes as long a step as any other.
+        """
+        own = self._v.sqrt()
+        if self._config.gradient == "exact":
+            return own
+        return (own + self._v.mean(dim=(1, 2, 3), keepdim=True).sqrt()) * 0.5
 
     def best_of_restarts(self, restarts: int, n: int) -> SearchResult:
         choice = self._best["objective"].view(restarts, n).argmin(dim=0)

@@ -74,6 +74,7 @@ def kinds(has_encoder: bool) -> dict[str, dict[str, Any]]:
     if has_encoder:
         found |= {
             "encoder": {},
+            "encoder, exact gradient": {"gradient": "exact", "learning_rate": 0.05},
             "encoder, trimmed": {"residual": "trimmed"},
             "encoder, mask": {"mask": 0.2},
             "encoder, L-BFGS": {"polish": 1.0},
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+", help="good images or folders of them")
     parser.add_argument("--tiles", type=int, default=16)
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument("--only", nargs="+", help="kinds of search, by name")
     parser.add_argument("--plot", type=Path, help="write the plot to this PNG file")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
@@ -180,6 +182,8 @@ def main() -> None:
     print("| search | steps | objective | pixel AUROC | error outside | inside | s |")
     print("|---|---|---|---|---|---|---|")
     for name, changes in kinds(model.networks.encoder is not None).items():
+        if arguments.only and name not in arguments.only:
+            continue
         for steps in arguments.steps:
             reached = measure(inverter_of(model, changes, steps), model.config, batch)
             results.setdefault(name, []).append(reached)

@@ -22,7 +22,7 @@ from anogan.bundle import (
     read_manifest,
     save_bundle,
 )
-from anogan.config import Config
+from anogan.config import Config, config_to_dict
 from anogan.errors import BundleError
 from tests.bundle.conftest import NAMES, assert_same, make_bundle, write_manifest
 
@@ -272,3 +272,13 @@ def test_no_file_of_a_model_is_a_pickle_or_an_archive_of_one(model: Path) -> Non
         assert not content.startswith(b"PK")
         with pytest.raises(ValueError, match=r".+"):
             list(pickletools.genops(content))
+
+
+def test_a_model_from_before_a_setting_keeps_what_it_did(model: Path) -> None:
+    stored = load_bundle(model).config
+    assert stored.search.gradient == "smooth"
+    tree = config_to_dict(stored)
+    del tree["search"]["gradient"]
+    write_manifest(model, config=tree)
+
+    assert load_bundle(model).config.search.gradient == "exact"

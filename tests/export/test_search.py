@@ -14,6 +14,7 @@ from torch import Tensor
 from anogan.config import Config
 from anogan.export.gradient import forward
 from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
+from anogan.export.parity import JUMPING_SEARCH, tolerance_for
 from anogan.export.search import (
     FoldedNetworks,
     adam,
@@ -38,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "restarts": {"search": {"restarts": 3}},
     "restarts without encoder": {"encoder": {"mode": "none"}, "search": {"restarts": 2}},
     "charbonnier": {"search": {"residual": "charbonnier"}},
+    "exact": {"search": {"gradient": "exact"}},
     "lambda 0": {"search": {"lambda": 0.0}},
     "lambda 1": {"search": {"lambda": 1.0}},
     "no prior": {"search": {"prior_weight": 0.0}},
@@ -137,7 +139,9 @@ def test_objective_and_its_gradient_are_those_of_autograd(name: str) -> None:
     np.testing.assert_allclose(got["gradient"], gradient.numpy(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["plain", "latent map", "charbonnier", "early stop", "tile position"])
+@pytest.mark.parametrize(
+    "name", ["plain", "latent map", "charbonnier", "exact", "early stop", "tile position"]
+)
 def test_each_step_from_a_given_state_is_the_step_of_pytorch(name: str) -> None:
     config = small_config(**VARIANTS[name])
     inverter = inverter_of(config)
@@ -157,7 +161,7 @@ def test_each_step_from_a_given_state_is_the_step_of_pytorch(name: str) -> None:
         state = {name: got[f"new_{name}"] for name in types} | {"z": want["z"]}
     assert np.median(distances) < 1e-6
     # Where a residual is about 0, rounding decides its sign, and Adam's first steps follow it.
-    assert np.quantile(distances, 0.98) < 1e-4
+    assert np.quantile(distances, 0.98) < 1e-4 if name == "exact" else np.max(distances) < 1e-5
 
 
 def first_state(inverter: Inverter, x: Tensor, names: list[str]) -> dict[str, NDArray[Any]]:
@@ -182,13 +186,26 @@ def first_state(inverter: Inverter, x: Tensor, names: list[str]) -> dict[str, ND
 def torch_step(
     inverter: Inverter, x: Tensor, state: dict[str, NDArray[Any]], step: int
 ) -> dict[str, NDArray[Any]]:
-    """The published update rule (Kingma and Ba 2015, algorithm 1) from PyTorch's gradient."""
+    """The published update rule (Kingma and Ba 2015, algorithm 1) from PyTorch's gradient.
+
+    A smooth search divides by the mean of a number's own root mean square gradient and its tile's.
+    """
     search = inverter.config.search
     z = torch.from_numpy(state["z"]).clone().requires_grad_(True)
     wanted = torch_features(inverter.objective.stages, x)
     value, _, _ = search_objective(x, wanted, z, inverter.objective, search)
     (gradient,) = torch.autograd.grad(value.sum(), z)
     value = value.detach()
+    moved, v = (_adam if search.gradient == "exact" else _smooth_adam)(search, z, gradient, state, step)
+    best = torch.minimum(value, torch.from_numpy(state["best_value"]))
+    if "active" in state:
+        moved = torch.where(_goes_on(search, state, best), moved, torch.from_numpy(state["z"]))
+    return {"z": moved.numpy(), "v": v.numpy(), "best_value": best.numpy()}
+
+
+def _adam(
+    search: Any, z: Tensor, gradient: Tensor, state: dict[str, NDArray[Any]], step: int
+) -> tuple[Tensor, Tensor]:
     optimiser = torch.optim.Adam([z], lr=search.learning_rate, betas=(0.9, 0.999))
     optimiser.state[z] = {
         "step": torch.tensor(float(step)),
@@ -197,11 +214,18 @@ def torch_step(
     }
     z.grad = gradient
     optimiser.step()
-    moved = z.detach()
-    best = torch.minimum(value, torch.from_numpy(state["best_value"]))
-    if "active" in state:
-        moved = torch.where(_goes_on(search, state, best), moved, torch.from_numpy(state["z"]))
-    return {"z": moved.numpy(), "v": optimiser.state[z]["exp_avg_sq"].numpy(), "best_value": best.numpy()}
+    return z.detach(), optimiser.state[z]["exp_avg_sq"]
+
+
+def _smooth_adam(
+    search: Any, z: Tensor, gradient: Tensor, state: dict[str, NDArray[Any]], step: int
+) -> tuple[Tensor, Tensor]:
+    m = 0.9 * torch.from_numpy(state["m"]).double() + 0.1 * gradient.double()
+    v = 0.999 * torch.from_numpy(state["v"]).double() + 0.001 * gradient.double() ** 2
+    m_hat, v_hat = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
+    size = (v_hat.sqrt() + v_hat.mean(dim=(1, 2, 3), keepdim=True).sqrt()) / 2
+    moved = z.detach().double() - search.learning_rate * m_hat / (size + 1e-8)
+    return moved.float(), v.float()
 
 
 def _goes_on(search: Any, state: dict[str, NDArray[Any]], best: Tensor) -> Tensor:
@@ -220,7 +244,8 @@ def test_short_search_finds_what_pytorch_finds(name: str, steps: int) -> None:
     want = inverter.search(x, steps)
     distance = np.abs(got["reconstruction"] - want.reconstruction.numpy())
     assert np.median(distance) < 2e-6
-    assert distance.max() < (1e-5 if steps == 0 else 2e-2)
+    jumps = tolerance_for(config, "fp32") == JUMPING_SEARCH and steps > 0
+    assert distance.max() < (2e-2 if jumps else 1e-5)
     np.testing.assert_array_equal(got["steps_used"], want.steps_used.numpy())
 
 
@@ -262,8 +287,18 @@ def test_early_stop_ends_each_tile_at_its_own_step() -> None:
     np.testing.assert_allclose(got["steps_used"], want.steps_used.numpy(), atol=3)
 
 
-def test_long_search_reaches_the_objective_that_pytorch_reaches() -> None:
-    config = small_config(search={"learning_rate": 0.01, "residual": "charbonnier"})
+def test_long_search_ends_where_pytorch_ends() -> None:
+    # Still descending: of two steps whose objectives are equal but for rounding, either may be the best.
+    config = small_config(search={"learning_rate": 0.005})
+    inverter = inverter_of(config)
+    x = tiles(config, 4)
+    got = search_graph(config, folded(inverter))(x=x.numpy(), steps=np.array(60, np.int64))
+    want = inverter.search(x, 60)
+    np.testing.assert_allclose(got["reconstruction"], want.reconstruction.numpy(), atol=1e-5)
+
+
+def test_long_search_with_jumps_reaches_the_objective_that_pytorch_reaches() -> None:
+    config = small_config(search={"learning_rate": 0.01, "residual": "charbonnier", "gradient": "exact"})
     inverter = inverter_of(config)
     x = tiles(config, 4)
     got = search_graph(config, folded(inverter))(x=x.numpy(), steps=np.array(200, np.int64))
