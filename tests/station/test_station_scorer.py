@@ -60,7 +60,7 @@ def test_inspections_are_those_of_pytorch(torch_scorer: TorchScorer, scorer: Sco
     images = random_images(4, SIZE)
     assert {found.verdict for found in scorer.score(images)} == set(Verdict)
     for want, got in zip(torch_scorer.score(images), scorer.score(images), strict=True):
-        assert got.score == pytest.approx(want.score, rel=2e-3, abs=2e-3)
+        assert got.score == pytest.approx(want.score, rel=1e-4, abs=1e-4)
         assert got.verdict == want.verdict
         assert set(got.to_dict()) == set(want.to_dict())
 
