@@ -49,6 +49,13 @@ def command(
     triton: Annotated[
         Path | None, typer.Option(help="Also write a model repository for Triton Inference Server.")
     ] = None,
+    single_step: Annotated[
+        bool,
+        typer.Option(
+            "--single-step",
+            help="Also write three files without a loop, for hosts that drive the search's steps themselves.",
+        ),
+    ] = False,
     cut_steps: Annotated[
         str | None,
         typer.Option(
@@ -73,6 +80,7 @@ def command(
         data=data,
         precision=precision.value,
         cut_steps=steps,
+        single_step=single_step,
         event=_silent if json_ else print_note,
     )
     if triton is not None:
@@ -100,6 +108,7 @@ def _facts(exported: Exported) -> dict[str, object]:
     return {
         "path": str(exported.path),
         "bytes": exported.n_bytes,
+        "pieces": [str(path) for path in exported.pieces],
         "parity": exported.parity.to_dict(),
         "calibrations": [c.model_dump() for c in exported.manifest.calibrations],
     }
@@ -113,5 +122,8 @@ def _print(exported: Exported) -> None:
         f"On {parity.n_images} images its verdicts are those of PyTorch, and its scores differ by at most "
         f"{last.score:.1e} of their value (median {last.median_score:.1e})."
     )
+    if exported.pieces:
+        names = ", ".join(path.name for path in exported.pieces)
+        out.print(f"Beside it, for hosts that drive the steps: {names}.")
     for cut in exported.manifest.calibrations[1:]:
         out.print(f"With {cut.steps} search steps the threshold is {cut.threshold:.4g}.")

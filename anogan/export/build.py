@@ -38,7 +38,7 @@ _DTYPES = {8: UINT8, 16: UINT16}
 
 
 @dataclass(frozen=True)
-class _Chunks:
+class Found:
     """Per-tile results, stacked over all tiles.
 
     Attributes:
@@ -53,13 +53,30 @@ class _Chunks:
 
 
 @dataclass(frozen=True)
-class _Version:
+class Version:
     """The image at one scale: how it is covered by tiles, and how many those of all images are (scalar)."""
 
     scale: float
     rows: Tiling
     columns: Tiling
     n_tiles: str
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Images cut into tiles.
+
+    Attributes:
+        versions: One for each scale.
+        tiles: (T, C + K, t, t) in [-1, 1], of all images, scale by scale.
+        height: Of the images at network resolution, int64 scalar.
+        width: The same.
+    """
+
+    versions: list[Version]
+    tiles: str
+    height: str
+    width: str
 
 
 def resizes(model: Model) -> bool:
@@ -97,10 +114,17 @@ def build_scorer(
     networks = FoldedNetworks.of(model)
     g = Graph(precision=precision)
     _write(g, model, networks, calibration, chunk_pixels)
-    return g.finish("anogan", _inputs(model), _outputs(config), _defaults(config, calibration))
+    steps = helper.make_tensor_value_info("steps", INT64, [])
+    inputs = [*image_inputs(model), *threshold_inputs(), steps]
+    defaults = [
+        *thresholds(calibration),
+        numpy_helper.from_array(np.array(config.search.steps, np.int64), "steps"),
+    ]
+    return g.finish("anogan", inputs, outputs(config), defaults)
 
 
-def _inputs(model: Model) -> list[onnx.ValueInfoProto]:
+def image_inputs(model: Model) -> list[onnx.ValueInfoProto]:
+    """Raw pixels and, for a model with variants, which one they show."""
     images = model.config.images
     fixed = model.image_size is not None and not resizes(model)
     height, width = model.image_size if fixed and model.image_size else ("height", "width")
@@ -111,13 +135,16 @@ def _inputs(model: Model) -> list[onnx.ValueInfoProto]:
             "image", _DTYPES[images.bit_depth], ["batch", height, width, images.channels]
         ),
         *(variants if model.config.network.condition == "variant" else []),
-        helper.make_tensor_value_info("threshold", FLOAT, []),
-        helper.make_tensor_value_info("review_threshold", FLOAT, []),
-        helper.make_tensor_value_info("steps", INT64, []),
     ]
 
 
-def _outputs(config: Config) -> list[onnx.ValueInfoProto]:
+def threshold_inputs() -> list[onnx.ValueInfoProto]:
+    """Optional inputs that decide the verdict."""
+    return [helper.make_tensor_value_info(name, FLOAT, []) for name in ("threshold", "review_threshold")]
+
+
+def outputs(config: Config) -> list[onnx.ValueInfoProto]:
+    """What the file tells of images."""
     sides = ["batch", "height", "width"]
     per_image = {
         "score": FLOAT,
@@ -136,24 +163,38 @@ def _outputs(config: Config) -> list[onnx.ValueInfoProto]:
     ]
 
 
-def _defaults(config: Config, calibration: Calibration) -> list[onnx.TensorProto]:
+def thresholds(calibration: Calibration) -> list[onnx.TensorProto]:
+    """The values of `threshold_inputs` that nobody gave."""
     return [
         numpy_helper.from_array(np.array(calibration.threshold, np.float32), "threshold"),
         numpy_helper.from_array(np.array(calibration.review_threshold, np.float32), "review_threshold"),
-        numpy_helper.from_array(np.array(config.search.steps, np.int64), "steps"),
     ]
 
 
 def _write(
     g: Graph, model: Model, networks: FoldedNetworks, calibration: Calibration, chunk_pixels: int
 ) -> None:
-    config = model.config
+    image = cut_image(g, model)
+    most = max(1, chunk_pixels // pixels_per_tile(model.config))
+    found = _search_in_chunks(g, networks, model.config, image.tiles, most)
+    write_results(g, model, networks, calibration, image, found)
+
+
+def cut_image(g: Graph, model: Model) -> Cut:
+    """The tiles of the input `image`."""
     x, height, width = _network_pixels(g, model)
-    versions, tiles = _cut_versions(g, config, x, height, width)
-    chunks = _search_in_chunks(g, networks, config, tiles, max(1, chunk_pixels // pixels_per_tile(config)))
+    versions, tiles = _cut_versions(g, model.config, x, height, width)
+    return Cut(versions, tiles, height, width)
+
+
+def write_results(
+    g: Graph, model: Model, networks: FoldedNetworks, calibration: Calibration, image: Cut, tiles: Found
+) -> None:
+    """From what was found about each tile to the outputs of the file."""
+    config, versions = model.config, image.versions
     names = _parts(networks, config)
     anomaly_map, reconstruction = "", ""
-    for version, pictures in zip(versions, _by_version(g, chunks.pictures, versions), strict=True):
+    for version, pictures in zip(versions, _by_version(g, tiles.pictures, versions), strict=True):
         evidence, again = _stitched(g, config, pictures, version, len(names))
         smoothed = smooth(g, evidence, config.score.smoothing_sigma)
         at_scale = [part_name(name, version.scale) for name in names]
@@ -161,10 +202,10 @@ def _write(
         if version.scale == 1:
             anomaly_map, reconstruction = found, again
         else:
-            anomaly_map = g.op("Max", anomaly_map, resize(g, found, height, width))
+            anomaly_map = g.op("Max", anomaly_map, resize(g, found, image.height, image.width))
     score = g.rename(pooled(g, anomaly_map, config.score), "score")
     g.rename(verdict(g, score, "threshold", "review_threshold"), "verdict")
-    _write_tile_scores(g, chunks, versions)
+    _write_tile_scores(g, tiles, versions)
     _write_pictures(g, model, anomaly_map, reconstruction)
 
 
@@ -177,7 +218,7 @@ def pixels_per_tile(config: Config) -> int:
     return tile**2 + min(config.network.attention_at, tile) ** 4 // _PAIRS_PER_PIXEL
 
 
-def _cut_versions(g: Graph, config: Config, x: str, height: str, width: str) -> tuple[list[_Version], str]:
+def _cut_versions(g: Graph, config: Config, x: str, height: str, width: str) -> tuple[list[Version], str]:
     """`TilePyramid`: the scales, and the tiles of all images, scale by scale."""
     tile, overlap, channels = config.tiles.size, config.tiles.overlap, config.images.channels
     versions, tiles = [], []
@@ -193,11 +234,11 @@ def _cut_versions(g: Graph, config: Config, x: str, height: str, width: str) -> 
         elif config.network.condition == "variant":
             own = with_variants(g, own, "variant", len(config.network.variants))
         tiles.append(own)
-        versions.append(_Version(scale, rows, columns, length(g, own, 0)))
+        versions.append(Version(scale, rows, columns, length(g, own, 0)))
     return versions, tiles[0] if len(tiles) == 1 else g.op("Concat", *tiles, axis=0)
 
 
-def _by_version(g: Graph, values: str, versions: list[_Version]) -> list[str]:
+def _by_version(g: Graph, values: str, versions: list[Version]) -> list[str]:
     """Per-tile values, apart by scale."""
     if len(versions) == 1:
         return [values]
@@ -205,7 +246,7 @@ def _by_version(g: Graph, values: str, versions: list[_Version]) -> list[str]:
     return g.ops("Split", len(versions), values, g.op("Concat", *sizes, axis=0), axis=0)
 
 
-def _stitched(g: Graph, config: Config, pictures: str, version: _Version, n_parts: int) -> tuple[str, str]:
+def _stitched(g: Graph, config: Config, pictures: str, version: Version, n_parts: int) -> tuple[str, str]:
     """Evidence maps (N, P, h, w) and reconstruction (N, C, h, w) of one scale."""
     channels = config.images.channels
     found = stitch(g, pictures, version.rows, version.columns, n_parts + channels, config.tiles.size)
@@ -237,7 +278,7 @@ def _network_pixels(g: Graph, model: Model) -> tuple[str, str, str]:
     return g.op("Sub", g.op("Mul", g.op("Div", x, top), g.f32(2)), g.f32(1)), height, width
 
 
-def _search_in_chunks(g: Graph, networks: FoldedNetworks, config: Config, tiles: str, most: int) -> _Chunks:
+def _search_in_chunks(g: Graph, networks: FoldedNetworks, config: Config, tiles: str, most: int) -> Found:
     """Searches all tiles, at most `most` at once.
 
     The chunks are of one size, as the scan outputs of a `Loop` must be; what is missing in the last one is
@@ -258,7 +299,7 @@ def _search_in_chunks(g: Graph, networks: FoldedNetworks, config: Config, tiles:
 
     body = g.body(trip, [INT64, BOOL], [BOOL, FLOAT, FLOAT, INT64])
     stacked = g.ops("Loop", 3, n_chunks, g.constant(True, np.bool_), body=body)
-    return _Chunks(*(_all_tiles(g, value, total) for value in stacked))
+    return Found(*(_all_tiles(g, value, total) for value in stacked))
 
 
 def _all_tiles(g: Graph, stacked: str, total: str) -> str:
@@ -268,8 +309,13 @@ def _all_tiles(g: Graph, stacked: str, total: str) -> str:
     return g.op("Slice", flat, g.i64([0]), g.op("Unsqueeze", total, g.i64([0])), g.i64([0]))
 
 
-def _search_chunk(g: Graph, networks: FoldedNetworks, config: Config, x: str) -> _Chunks:
+def _search_chunk(g: Graph, networks: FoldedNetworks, config: Config, x: str) -> Found:
     z, steps_used = latent_search(g, networks, config.search, x, "steps")
+    return found_at(g, networks, config, x, z, steps_used)
+
+
+def found_at(g: Graph, networks: FoldedNetworks, config: Config, x: str, z: str, steps_used: str) -> Found:
+    """What tiles x and the end z of their search tell."""
     reconstruction = forward(g, networks.generator, given(g, networks, z, x))[-1]
     found = tile_evidence(g, networks, x, reconstruction)
     weight = config.search.lambda_
@@ -280,14 +326,14 @@ def _search_chunk(g: Graph, networks: FoldedNetworks, config: Config, x: str) ->
     )
     maps = [found.maps[name] for name in _parts(networks, config)]
     columns = [g.op("Unsqueeze", s, g.i64([1])) for s in (found.residual, found.discrimination, anomaly)]
-    return _Chunks(
+    return Found(
         pictures=g.op("Concat", *maps, reconstruction, axis=1),
         scores=g.op("Concat", *columns, axis=1),
         steps_used=steps_used,
     )
 
 
-def _write_tile_scores(g: Graph, chunks: _Chunks, versions: list[_Version]) -> None:
+def _write_tile_scores(g: Graph, chunks: Found, versions: list[Version]) -> None:
     """Scores of each image's worst tile and steps of its slowest."""
     steps = _greatest(g, chunks.steps_used, versions, [])
     g.rename(steps, "steps_used")
@@ -296,7 +342,7 @@ def _write_tile_scores(g: Graph, chunks: _Chunks, versions: list[_Version]) -> N
         g.rename(g.op("Gather", worst, g.i64(column), axis=1), name)
 
 
-def _greatest(g: Graph, values: str, versions: list[_Version], shape: list[int]) -> str:
+def _greatest(g: Graph, values: str, versions: list[Version], shape: list[int]) -> str:
     """Per-tile values (T, *shape) -> the greatest of each image, (N, *shape)."""
     found = []
     for version, own in zip(versions, _by_version(g, values, versions), strict=True):

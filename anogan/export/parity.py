@@ -128,7 +128,8 @@ def measure_parity(
     return Parity(len(images), tuple(agreements), _identical(alone, together), _amplification(scorer))
 
 
-def _decides_otherwise(wanted: Inspection, got: Inspection, limits: Sequence[float], near: float) -> bool:
+def decides_otherwise(wanted: Inspection, got: Inspection, limits: Sequence[float], near: float) -> bool:
+    """Whether the verdicts differ although the wanted score is not `near` one of the limits."""
     distance = min(abs(wanted.score - limit) for limit in limits)
     return wanted.verdict != got.verdict and not distance < near * max(1, abs(wanted.score))
 
@@ -144,7 +145,7 @@ def _agreement(
         absolute=max(abs(a.score - b.score) for a, b in pairs),
         map=max(_share(a.anomaly_map, b.anomaly_map) for a, b in pairs),
         reconstruction=max(_levels(a.reconstruction, b.reconstruction) for a, b in pairs),
-        verdicts_changed=sum(_decides_otherwise(a, b, limits, near) for a, b in pairs),
+        verdicts_changed=sum(decides_otherwise(a, b, limits, near) for a, b in pairs),
     )
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from anogan.config import SearchConfig
 from anogan.errors import ExportError
+from anogan.export.adam import adam, as_map, code_mean, first_state, keep_best, state_types
 from anogan.export.bank import best_of_bank
 from anogan.export.gradient import backward, forward
-from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
+from anogan.export.graph import BOOL, FLOAT, INT64, Graph
 from anogan.export.layers import Convolution, Layer, fold
 from anogan.export.pretrained import Pretrained, perceptual_term, unit_features
 from anogan.export.residuals import defect_mask, direction, pixel_term, sample_mean
@@ -22,20 +23,7 @@ from anogan.gan.condition import condition_dim
 from anogan.gan.networks import feature_stack
 from anogan.scoring.inverter import starting_codes
 from anogan.scoring.model import Model
-from anogan.scoring.search import ADAM_BETAS, ADAM_EPS
 from anogan.scoring.smooth import FEATURE_STEEPNESS
-
-STATE_TYPES: dict[str, int] = {
-    "z": FLOAT,
-    "m": FLOAT,
-    "v": FLOAT,
-    "decay1": DOUBLE,
-    "decay2": DOUBLE,
-    "best_z": FLOAT,
-    "best_value": FLOAT,
-    "steps_used": INT64,
-}
-STOP_TYPES: dict[str, int] = {"reference": FLOAT, "since": INT64, "active": BOOL}
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +218,7 @@ def objective(
         slope = g.op("Add", slope, at_image) if gradient else slope
     d = networks.fixed_starts[0].size
     if config.prior_weight > 0:
-        size = g.op("Reshape", _code_mean(g, g.op("Mul", z, z)), g.i64([-1]))
+        size = g.op("Reshape", code_mean(g, g.op("Mul", z, z)), g.i64([-1]))
         penalty = g.op("Mul", size, g.f32(config.prior_weight))
         value = g.op("Add", value, penalty)
     if not gradient:
@@ -276,103 +264,6 @@ def _discrimination(
     return value, slope
 
 
-def _code_mean(g: Graph, z: str) -> str:
-    """(N, 1, 1, 1): mean of each code.
-
-    `ReduceMean` adds up a row of some lengths in another order where it is the only one, or not the first.
-    """
-    return g.op("GlobalAveragePool", g.op("Reshape", z, g.i64([0, 1, -1, 1])))
-
-
-def adam(g: Graph, config: SearchConfig, state: dict[str, str], gradient: str) -> dict[str, str]:
-    """One step of Adam: new z, m, v and decays.
-
-    The bias corrections are computed from running powers of beta, so that nothing is a constant that the
-    graph optimiser could fold: it removes `+ 1e-8` as if it were `+ 0`, and a zero gradient is then 0 / 0.
-    """
-    beta1, beta2 = ADAM_BETAS
-    m = _average(g, state["m"], gradient, beta1)
-    v = _average(g, state["v"], g.op("Mul", gradient, gradient), beta2)
-    one = g.constant(1.0, np.float64)
-    decay1 = g.op("Mul", state["decay1"], g.constant(beta1, np.float64))
-    decay2 = g.op("Mul", state["decay2"], g.constant(beta2, np.float64))
-    root = g.op("Sqrt", g.op("Sub", one, decay2))
-    rate = g.op(
-        "Div", g.op("Mul", root, g.constant(config.learning_rate, np.float64)), g.op("Sub", one, decay1)
-    )
-    eps = g.op("Mul", root, g.constant(ADAM_EPS, np.float64))
-    size = g.op("Sqrt", v)
-    if config.gradient == "smooth":
-        of_tile = g.op("Sqrt", _code_mean(g, v))
-        size = g.op("Mul", g.op("Add", size, of_tile), g.f32(0.5))
-    bottom = g.op("Add", size, g.cast(eps, FLOAT))
-    moved = g.op("Sub", state["z"], g.op("Div", g.op("Mul", m, g.cast(rate, FLOAT)), bottom))
-    return {"z": moved, "m": m, "v": v, "decay1": decay1, "decay2": decay2}
-
-
-def _average(g: Graph, old: str, new: str, beta: float) -> str:
-    return g.op("Add", g.op("Mul", old, g.f32(beta)), g.op("Mul", new, g.f32(1 - beta)))
-
-
-def keep_best(g: Graph, config: SearchConfig, state: dict[str, str], value: str, step: str) -> dict[str, str]:
-    """The best code so far, the steps taken and which tiles go on, after the objective at `state["z"]`."""
-    better = g.op("Less", value, state["best_value"])
-    used = step
-    if config.tolerance > 0:
-        better = g.op("And", state["active"], better)
-        used = g.op("Where", state["active"], step, state["steps_used"])
-    elif step:
-        used = g.op("Expand", step, g.op("Shape", value))
-    kept = {
-        "best_z": g.op("Where", _as_map(g, better), state["z"], state["best_z"]),
-        "best_value": g.op("Where", better, value, state["best_value"]),
-        "steps_used": used,
-    }
-    return kept | (_stop_the_settled(g, config, state, kept["best_value"]) if config.tolerance > 0 else {})
-
-
-def _stop_the_settled(g: Graph, config: SearchConfig, state: dict[str, str], best: str) -> dict[str, str]:
-    fell = g.op("Less", best, g.op("Mul", state["reference"], g.f32(1 - config.tolerance)))
-    since = g.op("Where", fell, g.i64(0), g.op("Add", state["since"], g.i64(1)))
-    return {
-        "reference": g.op("Where", fell, best, state["reference"]),
-        "since": since,
-        "active": g.op("And", state["active"], g.op("Less", since, g.i64(config.patience))),
-    }
-
-
-def _as_map(g: Graph, per_tile: str) -> str:
-    return g.op("Reshape", per_tile, g.i64([-1, 1, 1, 1]))
-
-
-def first_state(g: Graph, config: SearchConfig, z: str) -> dict[str, str]:
-    """The search's state before its first step."""
-    n = g.op("Shape", z, end=1)
-    zeros = g.op("Mul", z, g.f32(0))
-    state = {
-        "z": z,
-        "m": zeros,
-        "v": zeros,
-        "decay1": g.constant(1.0, np.float64),
-        "decay2": g.constant(1.0, np.float64),
-        "best_z": z,
-        "best_value": g.op("Expand", g.f32(np.inf), n),
-        "steps_used": g.op("Expand", g.i64(0), n),
-    }
-    if config.tolerance > 0:
-        state |= {
-            "reference": g.op("Expand", g.f32(np.inf), n),
-            "since": g.op("Expand", g.i64(0), n),
-            "active": g.op("Expand", g.constant(True, np.bool_), n),
-        }
-    return state
-
-
-def state_types(config: SearchConfig) -> dict[str, int]:
-    """ONNX element type of each part of the state, in order."""
-    return STATE_TYPES | (STOP_TYPES if config.tolerance > 0 else {})
-
-
 def search_step(
     g: Graph,
     networks: FoldedNetworks,
@@ -387,7 +278,7 @@ def search_step(
     kept = keep_best(g, config, state, point.value, step)
     moved = adam(g, config, state, point.gradient)
     if config.tolerance > 0:
-        moved["z"] = g.op("Where", _as_map(g, kept["active"]), moved["z"], state["z"])
+        moved["z"] = g.op("Where", as_map(g, kept["active"]), moved["z"], state["z"])
     return moved | kept
 
 
@@ -406,12 +297,7 @@ def latent_search(
     Returns:
         z (N, d, g, g) and the steps taken (N,) int64.
     """
-    restarts = len(networks.fixed_starts)
-    if restarts < 1:
-        raise ExportError("search.restarts is 0; expected at least 1.")
-    state = first_state(g, config, starts(g, networks, x))
-    repeated = x if restarts == 1 else g.op("Concat", *[x] * restarts, axis=0)
-    wanted = [] if config.mask > 0 else compared(g, networks, config, repeated)
+    repeated, wanted, state = begin_search(g, networks, config, x)
     types = state_types(config)
 
     def trip(body: Graph, inputs: list[str]) -> list[str]:
@@ -426,10 +312,43 @@ def latent_search(
     going = g.constant(True, np.bool_)
     body = g.body(trip, [INT64, BOOL, *types.values()], [BOOL, *types.values()])
     ends = g.ops("Loop", len(types), steps, going, *(state[name] for name in types), body=body)
-    state = dict(zip(types, ends, strict=True))
+    return end_search(g, networks, config, repeated, wanted, dict(zip(types, ends, strict=True)), steps)
+
+
+def begin_search(
+    g: Graph, networks: FoldedNetworks, config: SearchConfig, x: str
+) -> tuple[str, list[str], dict[str, str]]:
+    """What the steps of a search of tiles (N, C + K, t, t) begin with.
+
+    Returns:
+        The tiles once for each restart, (R N, C + K, t, t), what they are compared by, and the first state.
+    """
+    state = first_state(g, config, starts(g, networks, x))
+    return *what_is_read(g, networks, config, x), state
+
+
+def what_is_read(g: Graph, networks: FoldedNetworks, config: SearchConfig, x: str) -> tuple[str, list[str]]:
+    """Tiles (N, C + K, t, t) once for each restart, (R N, C + K, t, t), and what those are compared by."""
+    restarts = len(networks.fixed_starts)
+    if restarts < 1:
+        raise ExportError("search.restarts is 0; expected at least 1.")
+    repeated = x if restarts == 1 else g.op("Concat", *[x] * restarts, axis=0)
+    return repeated, [] if config.mask > 0 else compared(g, networks, config, repeated)
+
+
+def end_search(
+    g: Graph,
+    networks: FoldedNetworks,
+    config: SearchConfig,
+    repeated: str,
+    wanted: list[str],
+    state: dict[str, str],
+    steps: str,
+) -> tuple[str, str]:
+    """z (N, d, g, g) and the steps taken (N,), after a last look at where the steps led."""
     last = objective(g, networks, config, repeated, wanted, state["z"], gradient=False)
     kept = keep_best(g, config, state, last.value, steps)
-    return _best_of_restarts(g, kept, restarts)
+    return _best_of_restarts(g, kept, len(networks.fixed_starts))
 
 
 def _best_of_restarts(g: Graph, kept: dict[str, str], restarts: int) -> tuple[str, str]:

@@ -12,14 +12,15 @@ import onnx
 from anogan import __version__
 from anogan.calibration import Calibration, recalibrated
 from anogan.config import config_to_dict
-from anogan.errors import CalibrationError, ExportError, StorageError
+from anogan.errors import CalibrationError, ExportError
 from anogan.export.build import build_scorer, resizes
+from anogan.export.files import replace_file, serialised, write_file
 from anogan.export.graph import Precision
 from anogan.export.parity import Images, Parity, Tolerance, measure_parity, require_parity, tolerance_for
+from anogan.export.write_pieces import write_pieces
 from anogan.scoring import Scorer
 from anogan.station import Scorer as StationScorer
 from anogan.station.manifest import InputContract, ScorerManifest, StepsCalibration
-from anogan.station.sealed import MANIFEST_KEY, seal
 
 _MINIMUM_GOOD = 2
 
@@ -33,12 +34,14 @@ class Exported:
         n_bytes: Its size.
         parity: How it compares with PyTorch.
         manifest: What it says of itself.
+        pieces: The files for hosts that drive the steps themselves, if they were asked for.
     """
 
     path: Path
     n_bytes: int
     parity: Parity
     manifest: ScorerManifest
+    pieces: tuple[Path, ...] = ()
 
 
 def export_scorer(
@@ -52,6 +55,7 @@ def export_scorer(
     cut_steps: Sequence[int] = (),
     good_images: Images = (),
     tolerance: Tolerance | None = None,
+    single_step: bool = False,
     event: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Exports a calibrated model to one ONNX file, if the file decides as PyTorch does.
@@ -67,6 +71,7 @@ def export_scorer(
         cut_steps: Fewer search steps that a station's time budget may cut to.
         good_images: Held-out good images; thresholds other than the model's come from them.
         tolerance: What the comparison allows.
+        single_step: Also write the pieces for hosts that drive the search's steps; see `pieces`.
         event: Told what is being done.
 
     Raises:
@@ -103,13 +108,19 @@ def export_scorer(
         manifest = manifest.model_copy(
             update={"parity": parity.to_dict(), "calibrations": (*manifest.calibrations, *cut)}
         )
-        content = _serialised(model, manifest)
-        _write(temporary, content)
-        _replace(temporary, out)
+        content = serialised(model, manifest)
+        pieces: tuple[Path, ...] = ()
+        if single_step:
+            event("writing the pieces for hosts that drive the steps")
+            pieces = write_pieces(
+                Scorer(scorer.model, calibration), out, content, manifest, images, tolerance
+            )
+        write_file(temporary, content)
+        replace_file(temporary, out)
     finally:
         with suppress(OSError):  # Where nothing can be written there is nothing to remove.
             temporary.unlink(missing_ok=True)
-    return Exported(out, len(content), parity, manifest)
+    return Exported(out, len(content), parity, manifest, pieces)
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ class _Draft:
         self, calibration: Calibration, manifest: ScorerManifest
     ) -> tuple[onnx.ModelProto, StationScorer]:
         model = build_scorer(self.scorer.model, calibration, precision=self.precision)
-        _write(self.path, _serialised(model, manifest))
+        write_file(self.path, serialised(model, manifest))
         return model, StationScorer(self.path)
 
 
@@ -207,33 +218,3 @@ def _recalibrated(
     scores = [found.score for found in station.with_steps(steps).score(good_images)]
     config = scorer.config.calibration
     return recalibrated(calibration, scores, config.false_reject, config.review_share)
-
-
-def _serialised(model: onnx.ModelProto, manifest: ScorerManifest) -> bytes:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.producer_version = __version__
-    copy.metadata_props.add(key=MANIFEST_KEY, value=manifest.model_dump_json())
-    return seal(copy.SerializeToString(deterministic=True))
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise _storage_error(path, error, len(content)) from error
-
-
-def _replace(temporary: Path, out: Path) -> None:
-    try:
-        temporary.replace(out)
-    except OSError as error:
-        raise _storage_error(out, error, temporary.stat().st_size) from error
-
-
-def _storage_error(path: Path, error: OSError, n_bytes: int) -> StorageError:
-    return StorageError(
-        f"{path} cannot be written: {error.strerror or error} (the file needs {n_bytes / 1e6:.1f} MB); what "
-        "was there before is unchanged: free space or permit writing there, or give another -o."
-    )

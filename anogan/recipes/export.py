@@ -30,6 +30,7 @@ def export_model(
     data: Path | None = None,
     precision: Precision = "fp32",
     cut_steps: Sequence[int] = (),
+    single_step: bool = False,
     event: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Writes a model as one ONNX file, once it decides as PyTorch does on images held out of training.
@@ -42,6 +43,7 @@ def export_model(
         precision: See `export_scorer`; another than fp32 gets its threshold from held-out good images.
         cut_steps: Fewer search steps that a station's time budget may cut to; each gets thresholds from
             held-out good images.
+        single_step: Also write the pieces for hosts that drive the search's steps themselves.
         event: Told what is being done.
 
     Raises:
@@ -72,6 +74,7 @@ def export_model(
         model_sha256=bundle_digest(path),
         calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
         cut_steps=cut_steps,
+        single_step=single_step,
         good_images=[_read(bundle, image) for image in good[:CALIBRATION_IMAGES]] if needs_good else (),
         event=event,
     )

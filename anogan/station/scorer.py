@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anogan.errors import ConfigError, ImageError, ShapeError
+from anogan.errors import BundleError, ConfigError, ImageError, ShapeError
 from anogan.images.decode import Pixels, as_model_image, read_image
 from anogan.images.tiling import TilePyramid
 from anogan.images.variants import variant_index
 from anogan.inspection import Inspection, ScoredFile, Verdict
 from anogan.station.manifest import InputContract, StepsCalibration, parse_manifest
-from anogan.station.sealed import read_sealed
+from anogan.station.sealed import PIECE_KEY, read_sealed
 from anogan.station.session import Session
 
 BATCH_PIXELS = 2**19  # Images of one call: tiles are chunked inside the file, whole maps are not.
@@ -40,6 +40,19 @@ class BudgetedInspection(Inspection):
         """The machine-readable line, marked as cut."""
         # Not super(): slots make another class than the one that a bare super() would look for.
         return Inspection.to_dict(self) | {"steps_cut": True, "steps_wanted": self.steps_wanted}
+
+
+class Runner(Protocol):
+    """What scores pixels: a session of the whole file, or of its pieces."""
+
+    provider: str
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The file's `metadata_props`."""
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Output name -> array."""
 
 
 class Scorer:
@@ -72,13 +85,22 @@ class Scorer:
             ConfigError: The provider is missing, or the settings contradict each other.
         """
         self.path = Path(path)
-        self._session = Session(read_sealed(self.path), str(self.path), providers, threads)
+        self._session = self._load(providers, threads)
         self.manifest = parse_manifest(self._session.metadata, str(self.path))
         self._threshold, self._steps, self._budget_ms = threshold, steps, budget_ms
         self._check_settings()
         self._cost: _Cost | None = None
         if budget_ms is not None:
             self._cost = self._measure_cost()
+
+    def _load(self, providers: Sequence[str] | None, threads: int | None) -> Runner:
+        session = Session(read_sealed(self.path), str(self.path), providers, threads)
+        if PIECE_KEY in session.metadata:
+            raise BundleError(
+                f"{self.path} is one of three pieces for hosts that drive the search's steps; name the whole "
+                "file, or give its name to StepwiseScorer."
+            )
+        return session
 
     @property
     def provider(self) -> str:

@@ -14,6 +14,7 @@ from anogan.errors import BundleError
 
 SEAL_KEY = "anogan.sha256"
 MANIFEST_KEY = "anogan.manifest"
+PIECE_KEY = "anogan.piece"
 
 _DIGITS = 64
 _PRODUCER = b"\x12\x06anogan"  # Field 2 of the model, within the first bytes of each file of ours.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ PROVIDERS = {
 }
 # TensorRT builds an engine for minutes and OpenVINO rounds otherwise, so they are taken by name only.
 AUTOMATIC = ("cuda", "cpu")
+_DEVICES = {PROVIDERS["cuda"]: "cuda", PROVIDERS["tensorrt"]: "cuda"}  # Where values can stay; else "cpu".
 _INSTALL = {
     "tensorrt": "install onnxruntime-gpu and TensorRT",
     "cuda": "install anogan[gpu] and an NVIDIA driver",
@@ -82,17 +83,65 @@ class Session:
             else:
                 values = self.run_bound(inputs)
         except Exception as error:  # ONNX Runtime's own errors share no base class.
-            raise BundleError(
-                f"ONNX Runtime failed while scoring on {self.provider} ({_first_line(error)}); give fewer or "
-                "smaller images at once, or another provider."
-            ) from error
+            raise self._failure(error) from error
         return dict(zip(self._outputs, values, strict=True))
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the inputs, optional ones included."""
+        return [value.name for value in self._session.get_inputs()]
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the outputs."""
+        return list(self._outputs)
+
+    def start(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Output name -> `OrtValue` that stays on the device.
+
+        Args:
+            inputs: Arrays, or values that `start` gave.
+
+        Raises:
+            BundleError: ONNX Runtime failed.
+        """
+        binding = self._bound_inputs(inputs)
+        for name in self._outputs:
+            binding.bind_output(name, _DEVICES.get(self.provider, "cpu"))
+        self._run_binding(binding)
+        return dict(zip(self._outputs, binding.get_outputs(), strict=True))
+
+    def between(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Callable[[], None]:
+        """What runs the model from these values into those, which are there already: nothing is allocated."""
+        binding = self._bound_inputs(inputs)
+        for name, value in outputs.items():
+            binding.bind_ortvalue_output(name, value)
+        return lambda: self._run_binding(binding)
+
+    def _bound_inputs(self, inputs: Mapping[str, Any]) -> Any:
+        binding = self._session.io_binding()
+        for name, value in inputs.items():
+            if isinstance(value, np.ndarray):
+                binding.bind_cpu_input(name, np.ascontiguousarray(value))
+            else:
+                binding.bind_ortvalue_input(name, value)
+        return binding
+
+    def _run_binding(self, binding: Any) -> None:
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # ONNX Runtime's own errors share no base class.
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> BundleError:
+        return BundleError(
+            f"ONNX Runtime failed while scoring on {self.provider} ({_first_line(error)}); give fewer or "
+            "smaller images at once, or another provider."
+        )
 
     def run_bound(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs in order, through bindings: one copy in and one out, nothing between the nodes."""
-        binding = self._session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        binding = self._bound_inputs(inputs)
         for name in self._outputs:
             binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(binding)

@@ -163,3 +163,16 @@ def test_half_precision_says_that_the_threshold_is_set_anew(
     outcome = cli("export", "--model", model, "-o", tmp_path / "s.onnx", *words)
 
     assert "setting the threshold anew for fp16 from" in " ".join(outcome.stderr.split())
+
+
+def test_single_step_writes_the_pieces_beside_the_file(
+    model: Path, parts: Path, tmp_path: Path, cli: Run
+) -> None:
+    words = ("--data", parts, "--single-step", "--json")
+    outcome = cli("export", "--model", model, "-o", tmp_path / "s.onnx", *words)
+
+    assert outcome.code == 0, outcome.stderr
+    names = {"s.onnx", "s-begin.onnx", "s-step.onnx", "s-finish.onnx"}
+    assert {path.name for path in tmp_path.glob("s*")} == names
+    facts = json.loads(outcome.stdout)
+    assert [Path(path).name for path in facts["pieces"]] == ["s-begin.onnx", "s-step.onnx", "s-finish.onnx"]

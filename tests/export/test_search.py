@@ -12,19 +12,18 @@ from onnx import helper
 from torch import Tensor
 
 from anogan.config import Config
+from anogan.export.adam import adam, state_types
 from anogan.export.gradient import forward
 from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
 from anogan.export.parity import JUMPING_SEARCH, tolerance_for
 from anogan.export.search import (
     FoldedNetworks,
-    adam,
     features,
     given,
     latent_search,
     objective,
     search_step,
     starts,
-    state_types,
 )
 from anogan.gan.condition import condition_dim, with_condition
 from anogan.gan.networks import features as torch_features
