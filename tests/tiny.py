@@ -34,6 +34,8 @@ TRAINED: dict[str, Any] = {
         "ema_decay": 0.95,
     },
     "encoder": {"mode": "joint", "learning_rate": 2e-3},
+    # Of all kinds of defects, 50 steps learn none.
+    "defects": {"kinds": ["blob", "edge-bite", "scratch", "cut-paste", "blur", "contrast"]},
     "head": {"steps": 50, "width": 8, "batch_size": 8},
     "search": {"steps": 5},
 }
