@@ -15,7 +15,7 @@ SIZE = (40, 56)
 
 @pytest.fixture(scope="session")
 def torch_scorer() -> Scorer:
-    """The PyTorch scorer that `scorer_file` was exported from; among four random images all verdicts occur."""
+    """The PyTorch scorer that `scorer_file` was exported from; four random images get all verdicts."""
     model = build_model(small_config(), SIZE)
     scores = sorted(found.score for found in build_torch_scorer(model).score(random_images(4, SIZE)))
     # Below the highest score; reviewed is what lies less than a tenth below that.
