@@ -149,5 +149,5 @@ def _print(found: Benchmark) -> None:
     out.print(table)
     out.print(
         "ms are per image; `of matmul` is the share of this machine's float32 matrix product; `score +-` is "
-        "the greatest difference from the first row, as a share of 1 + score."
+        "the greatest difference from the first row, as a share of the score."
     )

@@ -16,6 +16,7 @@ from anogan.errors import ConfigError
 
 if TYPE_CHECKING:
     from anogan.export import Exported
+    from anogan.export.graph import Precision as ExportPrecision
 
 NAME = "export"
 EXAMPLE = "anogan export --model anogan-model --out scorer.onnx"
@@ -46,6 +47,13 @@ def command(
         Precision,
         typer.Option(help="fp16 halves the file; mixed also convolves in half precision, for GPUs."),
     ] = Precision.FP32,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="The encoder in 8 bits; its ranges and the threshold from held-out good images.",
+        ),
+    ] = False,
     triton: Annotated[
         Path | None, typer.Option(help="Also write a model repository for Triton Inference Server.")
     ] = None,
@@ -78,7 +86,7 @@ def command(
         out,
         path,
         data=data,
-        precision=precision.value,
+        precision=_chosen(precision, int8=int8),
         cut_steps=steps,
         single_step=single_step,
         event=_silent if json_ else print_note,
@@ -91,6 +99,15 @@ def command(
         typer.echo(json.dumps(_facts(exported), allow_nan=False))
     else:
         _print(exported)
+
+
+def _chosen(precision: Precision, *, int8: bool) -> ExportPrecision:
+    if int8 and precision != Precision.FP32:
+        raise ConfigError(
+            f"--int8 and --precision {precision.value} were both given; an encoder in 8 bits goes with a "
+            "search in fp32, so leave out one of them."
+        )
+    return "int8" if int8 else precision.value
 
 
 def _silent(_: str) -> None:
@@ -118,10 +135,14 @@ def _print(exported: Exported) -> None:
     out, parity = stdout(), exported.parity
     last = parity.agreements[-1]
     out.print(f"{exported.path} is written, {exported.n_bytes / 1e6:.1f} MB.", style="bold")
+    but = f" but for {last.verdicts_near} at a threshold" if last.verdicts_near else ""
     out.print(
-        f"On {parity.n_images} images its verdicts are those of PyTorch, and its scores differ by at most "
-        f"{last.score:.1e} of their value (median {last.median_score:.1e})."
+        f"On {parity.n_images} images its verdicts are those of PyTorch{but}, and its scores differ by at "
+        f"most {last.score:.1e} of their value (median {last.median_score:.1e})."
     )
+    if exported.manifest.precision != "fp32":
+        threshold = exported.manifest.calibrations[0].threshold
+        out.print(f"In {exported.manifest.precision} the threshold is {threshold:.4g}.")
     if exported.pieces:
         names = ", ".join(path.name for path in exported.pieces)
         out.print(f"Beside it, for hosts that drive the steps: {names}.")

@@ -91,6 +91,7 @@ def build_scorer(
     *,
     precision: Precision = "fp32",
     chunk_pixels: int = CHUNK_PIXELS,
+    quantised_encoder: onnx.ModelProto | None = None,
 ) -> onnx.ModelProto:
     """The graph that scores images as `anogan.scoring.Scorer` does.
 
@@ -105,13 +106,14 @@ def build_scorer(
         calibration: Map statistics and thresholds.
         precision: Of the convolutions; see `Precision`.
         chunk_pixels: Tiles of so many pixels are searched at once; bounds the memory, not the image.
+        quantised_encoder: What stands for the encoder, `x` -> `z`, with precision int8.
 
     Raises:
         ExportError: The model has something that the graph cannot hold.
     """
     config = model.config
     refuse_unsupported(config)
-    networks = FoldedNetworks.of(model)
+    networks = FoldedNetworks.of(model, quantised_encoder)
     g = Graph(precision=precision)
     _write(g, model, networks, calibration, chunk_pixels)
     steps = helper.make_tensor_value_info("steps", INT64, [])

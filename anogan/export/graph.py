@@ -23,8 +23,9 @@ FLOAT, DOUBLE, INT64, BOOL = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.
 FLOAT16, UINT8, UINT16 = TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.UINT16
 
 
-Precision = Literal["fp32", "fp16", "mixed"]
-"""fp16 stores weights in half precision and computes in single; mixed also convolves in half."""
+Precision = Literal["fp32", "fp16", "mixed", "int8"]
+"""fp16 stores weights in half precision and computes in single; mixed also convolves in half; int8 is single
+but for the encoder."""
 
 
 class Graph:
@@ -87,7 +88,7 @@ class Graph:
         Raises:
             ExportError: A weight is too large for half precision.
         """
-        if self.precision == "fp32":
+        if self.precision in ("fp32", "int8"):
             return self.constant(array, np.float32)
         with np.errstate(over="ignore"):
             half = np.asarray(array, np.float16)
@@ -114,6 +115,21 @@ class Graph:
     def cast(self, value: str, to: int) -> str:
         """The value as another ONNX element type."""
         return self.op("Cast", value, to=to)
+
+    def include(self, model: onnx.ModelProto, x: str) -> str:
+        """The nodes of a model with one input and one output, for x; returns the output."""
+        graph = model.graph
+        names = {tensor.name: self.constant(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+        names |= {graph.input[0].name: x, "": ""}
+        for node in graph.node:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = ""
+            copy.input[:] = [names[name] for name in node.input]
+            names |= {name: self.fresh(node.op_type) for name in node.output}
+            copy.output[:] = [names[name] for name in node.output]
+            self._nodes.append(copy)
+        return names[graph.output[0].name]
 
     def body(
         self,

@@ -43,12 +43,14 @@ class Tolerance:
 # as they converge.
 JUMPING_SEARCH = Tolerance(search=5e-2)
 HALF_PRECISION = Tolerance(exact=3e-2, search=1e-1, near=5e-2)
+# The search starts elsewhere: without a step the score is that of another code.
+EIGHT_BITS = Tolerance(exact=5e-1, search=1e-1, near=5e-2)
 
 
 def tolerance_for(config: Config, precision: Precision) -> Tolerance:
     """What the comparison allows a model of these settings."""
     if precision != "fp32":
-        return HALF_PRECISION
+        return EIGHT_BITS if precision == "int8" else HALF_PRECISION
     search, features = config.search, config.features
     perceptual = features.weights is not None and features.search_weight > 0
     jumps = search.gradient == "exact" or search.residual == "trimmed" or search.mask > 0 or perceptual
@@ -66,6 +68,7 @@ class Agreement:
         map: Of any pixel of the anomaly maps.
         reconstruction: Of any pixel value, in grey levels, not a share.
         verdicts_changed: Images that got another verdict.
+        verdicts_near: And those whose score lies so near to a threshold that either is right.
     """
 
     steps: int
@@ -75,6 +78,7 @@ class Agreement:
     map: float
     reconstruction: int
     verdicts_changed: int
+    verdicts_near: int
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ def _agreement(
     steps: int, pairs: Sequence[tuple[Inspection, Inspection]], limits: Sequence[float], near: float
 ) -> Agreement:
     scores = [_share(a.score, b.score) for a, b in pairs]
+    changed = sum(decides_otherwise(a, b, limits, near) for a, b in pairs)
     return Agreement(
         steps=steps,
         score=max(scores),
@@ -145,7 +150,8 @@ def _agreement(
         absolute=max(abs(a.score - b.score) for a, b in pairs),
         map=max(_share(a.anomaly_map, b.anomaly_map) for a, b in pairs),
         reconstruction=max(_levels(a.reconstruction, b.reconstruction) for a, b in pairs),
-        verdicts_changed=sum(decides_otherwise(a, b, limits, near) for a, b in pairs),
+        verdicts_changed=changed,
+        verdicts_near=sum(a.verdict != b.verdict for a, b in pairs) - changed,
     )
 
 
@@ -189,7 +195,7 @@ def require_parity(parity: Parity, tolerance: Tolerance) -> None:
         raise ExportError(
             f"The exported file computes another score than PyTorch without any search step (score by "
             f"{first.score:.2g}, map by {first.map:.2g} of its value, {tolerance.exact:.2g} and "
-            f"{on_maps:.2g} allowed); it was not written. Please report this model's config as a bug."
+            f"{on_maps:.2g} allowed); it was not written. {_report_or_fp32(tolerance)}"
         )
     for agreement in parity.agreements:
         if agreement.verdicts_changed:
@@ -203,6 +209,12 @@ def require_parity(parity: Parity, tolerance: Tolerance) -> None:
             f"The exported file's scores differ from PyTorch's by up to {last.score:.2g} of their value "
             f"after {last.steps} search steps ({tolerance.search:.2g} allowed); it was not written. {_ADVICE}"
         )
+
+
+def _report_or_fp32(tolerance: Tolerance) -> str:
+    if tolerance.exact > Tolerance().exact:
+        return "Export this model in fp32."
+    return "Please report this model's config as a bug."
 
 
 _ADVICE = (

@@ -35,7 +35,11 @@ _OF_ADAM = ("m", "v", "decay1", "decay2")  # Of no use after the last step.
 
 
 def build_pieces(
-    model: Model, calibration: Calibration, *, precision: Precision = "fp32"
+    model: Model,
+    calibration: Calibration,
+    *,
+    precision: Precision = "fp32",
+    quantised_encoder: onnx.ModelProto | None = None,
 ) -> dict[str, onnx.ModelProto]:
     """`begin`, `step` and `finish`.
 
@@ -47,12 +51,13 @@ def build_pieces(
         model: Frozen networks.
         calibration: Map statistics and thresholds.
         precision: Of the convolutions.
+        quantised_encoder: What stands for the encoder, `x` -> `z`, with precision int8.
 
     Raises:
         ExportError: The model has something that the graph cannot hold.
     """
     refuse_unsupported(model.config)
-    networks = FoldedNetworks.of(model)
+    networks = FoldedNetworks.of(model, quantised_encoder)
     begin, read = _begin(model, networks, precision)
     return {
         "begin": begin,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from anogan.config import SearchConfig
@@ -41,6 +42,7 @@ class FoldedNetworks:
         bank: (B, d, g, g), the codes from which each tile's starts are taken, or None.
         condition: K, the maps of its condition behind it.
         pretrained: Pretrained features, or None where none count.
+        quantised_encoder: A model that stands for `encoder`, or None.
     """
 
     generator: tuple[Layer, ...]
@@ -53,6 +55,7 @@ class FoldedNetworks:
     bank: NDArray[np.float32] | None = None
     condition: int = 0
     pretrained: Pretrained | None = None
+    quantised_encoder: onnx.ModelProto | None = None
 
     @property
     def feature_shapes(self) -> list[tuple[int, int, int]]:
@@ -70,7 +73,7 @@ class FoldedNetworks:
         return shapes
 
     @classmethod
-    def of(cls, model: Model) -> FoldedNetworks:
+    def of(cls, model: Model, quantised_encoder: onnx.ModelProto | None = None) -> FoldedNetworks:
         """Folds a frozen model's networks."""
         networks, config = model.networks, model.config
         starts, bank = starting_codes(config)
@@ -89,6 +92,7 @@ class FoldedNetworks:
             bank=None if bank is None else bank.numpy(),
             condition=condition_dim(config),
             pretrained=_pretrained(model, shape),
+            quantised_encoder=quantised_encoder,
         )
 
 
@@ -156,8 +160,11 @@ def starts(g: Graph, networks: FoldedNetworks, x: str) -> str:
     if networks.bank is not None:
         return best_of_bank(g, networks.generator, networks.bank, x, len(fixed))
     parts = []
-    if networks.encoder is not None:
+    if networks.quantised_encoder is not None:
+        parts.append(g.include(networks.quantised_encoder, x))
+    elif networks.encoder is not None:
         parts.append(forward(g, networks.encoder, x)[-1])
+    if networks.encoder is not None:
         fixed = fixed[1:]
     if len(fixed):
         n = g.op("Shape", x, end=1)

@@ -17,6 +17,7 @@ from anogan.export.build import build_scorer, resizes
 from anogan.export.files import replace_file, serialised, write_file
 from anogan.export.graph import Precision
 from anogan.export.parity import Images, Parity, Tolerance, measure_parity, require_parity, tolerance_for
+from anogan.export.quantise import quantised_encoder
 from anogan.export.write_pieces import write_pieces
 from anogan.scoring import Scorer
 from anogan.station import Scorer as StationScorer
@@ -64,8 +65,8 @@ def export_scorer(
         scorer: The PyTorch scorer.
         out: The file; an older one is replaced at the very end, or not at all.
         images: Held-out images that both score for the comparison, at least one.
-        precision: fp32, fp16 (weights stored in half) or mixed (convolutions in half as well); the last two
-            get thresholds of their own.
+        precision: fp32, fp16 (weights stored in half), mixed (convolutions in half as well) or int8 (the
+            encoder in 8 bits); all but fp32 get thresholds of their own.
         model_sha256: Names the model in the manifest.
         calibrated_on: Which images set the model's threshold, for its reports.
         cut_steps: Fewer search steps that a station's time budget may cut to.
@@ -93,7 +94,8 @@ def export_scorer(
     tolerance = tolerance or tolerance_for(scorer.config, precision)
     temporary = out.with_name(out.name + ".tmp")
     try:
-        draft = _Draft(scorer, precision, temporary)
+        encoder = _quantised(scorer, good_images, event) if precision == "int8" else None
+        draft = _Draft(scorer, precision, temporary, encoder)
         calibration = scorer.calibration
         manifest = _manifest(scorer, calibration, precision, model_sha256, calibrated_on)
         model, station = draft.write(calibration, manifest)
@@ -112,9 +114,8 @@ def export_scorer(
         pieces: tuple[Path, ...] = ()
         if single_step:
             event("writing the pieces for hosts that drive the steps")
-            pieces = write_pieces(
-                Scorer(scorer.model, calibration), out, content, manifest, images, tolerance
-            )
+            own = Scorer(scorer.model, calibration)
+            pieces = write_pieces(own, out, content, manifest, images, tolerance, encoder)
         write_file(temporary, content)
         replace_file(temporary, out)
     finally:
@@ -130,13 +131,26 @@ class _Draft:
     scorer: Scorer
     precision: Precision
     path: Path
+    encoder: onnx.ModelProto | None
 
     def write(
         self, calibration: Calibration, manifest: ScorerManifest
     ) -> tuple[onnx.ModelProto, StationScorer]:
-        model = build_scorer(self.scorer.model, calibration, precision=self.precision)
+        model = build_scorer(
+            self.scorer.model, calibration, precision=self.precision, quantised_encoder=self.encoder
+        )
         write_file(self.path, serialised(model, manifest))
         return model, StationScorer(self.path)
+
+
+def _quantised(scorer: Scorer, good_images: Images, event: Callable[[str], None]) -> onnx.ModelProto:
+    if len(good_images) < _MINIMUM_GOOD:
+        raise CalibrationError(
+            f"The ranges of an encoder in 8 bits need held-out good images, and {len(good_images)} were "
+            "given; give their folder with --data."
+        )
+    event(f"measuring the ranges of the encoder on {len(good_images)} good images")
+    return quantised_encoder(scorer.model, good_images)
 
 
 def _manifest(

@@ -7,6 +7,8 @@ import json
 import tempfile
 from pathlib import Path
 
+import onnx
+
 from anogan.errors import ExportError, StorageError
 from anogan.export.files import replace_file, serialised, write_file
 from anogan.export.parity import Images, Tolerance, decides_otherwise
@@ -19,7 +21,13 @@ from anogan.station.stepwise import StepwiseScorer, piece_paths
 
 
 def write_pieces(
-    scorer: Scorer, out: Path, whole: bytes, manifest: ScorerManifest, images: Images, tolerance: Tolerance
+    scorer: Scorer,
+    out: Path,
+    whole: bytes,
+    manifest: ScorerManifest,
+    images: Images,
+    tolerance: Tolerance,
+    quantised_encoder: onnx.ModelProto | None = None,
 ) -> tuple[Path, ...]:
     """Writes scorer-begin.onnx, scorer-step.onnx and scorer-finish.onnx beside the file `out`.
 
@@ -30,6 +38,7 @@ def write_pieces(
         manifest: What the whole file says of itself, and so every piece.
         images: On which both must agree.
         tolerance: Its `exact` is what their scores may differ by: the runtime optimises the two otherwise.
+        quantised_encoder: Of the whole file.
 
     Returns:
         Where they lie.
@@ -40,7 +49,12 @@ def write_pieces(
     """
     if scorer.calibration is None:
         raise ExportError("The pieces of a file need its calibration; calibrate the model first.")
-    pieces = build_pieces(scorer.model, scorer.calibration, precision=manifest.precision)
+    pieces = build_pieces(
+        scorer.model,
+        scorer.calibration,
+        precision=manifest.precision,
+        quantised_encoder=quantised_encoder,
+    )
     export = hashlib.sha256(whole).hexdigest()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

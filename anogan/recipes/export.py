@@ -19,7 +19,8 @@ from anogan.images.tiling import TilePyramid
 from anogan.recipes.models import scorer_of
 
 GATE_IMAGES = 8
-GATE_TILES = 256  # A large board is many searches; two boards say as much as eight tiles.
+# Search steps of tiles: a large board, or a search of hundreds of steps, says as much in two images.
+GATE_TILE_STEPS = 1024
 CALIBRATION_IMAGES = 400
 
 
@@ -65,7 +66,7 @@ def export_model(
             "or test images."
         )
     needs_good = bool(cut_steps) or precision != "fp32"
-    images = _within_tiles(bundle, [_read(bundle, image) for image in chosen])
+    images = _within_steps(bundle, [_read(bundle, image) for image in chosen])
     return export_scorer(
         scorer_of(bundle, runtime=runtime),
         out,
@@ -136,16 +137,17 @@ def _read(bundle: Bundle, path: Path) -> NDArray[np.generic]:
     return read_image(path, channels=images.channels, bit_depth=images.bit_depth)
 
 
-def _within_tiles(bundle: Bundle, images: list[NDArray[np.generic]]) -> list[NDArray[np.generic]]:
-    """The first images that are few enough tiles together; at least two, where there are two."""
-    tiles = 0
+def _within_steps(bundle: Bundle, images: list[NDArray[np.generic]]) -> list[NDArray[np.generic]]:
+    """The first images whose searches are few enough steps together; at least two, where there are two."""
+    steps = 0
     kept: list[NDArray[np.generic]] = []
     for image in images:
         size = bundle.metadata.get("image_size") or image.shape[:2]
         config = bundle.config.tiles
         sides = (int(size[0]), int(size[1]))
-        tiles += TilePyramid(sides, config.size, config.overlap, config.scales).n_tiles
-        if len(kept) >= 2 and tiles > GATE_TILES:
+        tiles = TilePyramid(sides, config.size, config.overlap, config.scales).n_tiles
+        steps += tiles * max(1, bundle.config.search.steps)
+        if len(kept) >= 2 and steps > GATE_TILE_STEPS:
             break
         kept.append(image)
     return kept

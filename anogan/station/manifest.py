@@ -56,7 +56,7 @@ class ScorerManifest(_Part):
         format: Always `anogan-scorer`.
         schema_version: Of this manifest.
         package_version: The anogan that exported the file.
-        precision: fp32, mixed or fp16.
+        precision: fp32, mixed, fp16 or int8 (the encoder).
         model_sha256: Digest of the model that was exported, or None for one that was never saved.
         input: What images it takes.
         calibrations: By number of steps; the first is the default, the others serve time budgets.
@@ -69,7 +69,7 @@ class ScorerManifest(_Part):
     format: Literal["anogan-scorer"] = FORMAT  # type: ignore[assignment]
     schema_version: Literal[1] = 1
     package_version: str
-    precision: Literal["fp32", "mixed", "fp16"]
+    precision: Literal["fp32", "mixed", "fp16", "int8"]
     model_sha256: str | None
     input: InputContract
     calibrations: tuple[StepsCalibration, ...] = Field(min_length=1)

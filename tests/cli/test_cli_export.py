@@ -176,3 +176,20 @@ def test_single_step_writes_the_pieces_beside_the_file(
     assert {path.name for path in tmp_path.glob("s*")} == names
     facts = json.loads(outcome.stdout)
     assert [Path(path).name for path in facts["pieces"]] == ["s-begin.onnx", "s-step.onnx", "s-finish.onnx"]
+
+
+def test_an_encoder_in_8_bits_says_that_the_threshold_is_set_anew(
+    model: Path, parts: Path, tmp_path: Path, cli: Run
+) -> None:
+    # This model of four training steps may be refused: its maps hardly vary, which magnifies rounding.
+    outcome = cli("export", "--model", model, "-o", tmp_path / "s.onnx", "--data", parts, "--int8")
+
+    assert "setting the threshold anew for int8 from" in " ".join(outcome.stderr.split())
+
+
+def test_8_bits_and_half_precision_exclude_each_other(model: Path, tmp_path: Path, cli: Run) -> None:
+    words = ("--int8", "--precision", "fp16")
+    outcome = cli("export", "--model", model, "-o", tmp_path / "s.onnx", *words)
+
+    assert outcome.code == 2
+    assert "--int8 and --precision fp16 were both given" in " ".join(outcome.stderr.split())

@@ -75,7 +75,7 @@ def test_a_file_that_decides_otherwise_is_not_written_and_the_old_one_stays(
 
 
 def good_parity(**changes: Any) -> Parity:
-    fine = Agreement(0, 1e-6, 1e-7, 1e-6, 1e-6, 1, 0)
+    fine = Agreement(0, 1e-6, 1e-7, 1e-6, 1e-6, 1, 0, 0)
     return Parity(4, (fine, replace(fine, steps=1), replace(fine, steps=9, **changes)), True, 30.0)
 
 
