@@ -123,17 +123,9 @@ def _print(found: Benchmark) -> None:
     out = stdout()
     height, width = found.image_size
     out.print(f"{found.model}, images of {width}x{height}, on {found.machine['processor']}", style="bold")
-    table = Table()
-    for name in (
-        "runtime",
-        "batch",
-        "ms/image p50",
-        "p99",
-        "images/s",
-        "peak MB",
-        "of matmul",
-        "score differs",
-    ):
+    # Narrow enough for 80 columns: a cut figure is no figure.
+    table = Table(box=None, pad_edge=False, collapse_padding=True, padding=(0, 2))
+    for name in ("runtime", "batch", "p50 ms", "p99 ms", "images/s", "MB", "of peak", "differs"):
         table.add_column(name, justify="left" if name == "runtime" else "right", no_wrap=True)
     for row in found.rows:
         table.add_row(
@@ -148,6 +140,6 @@ def _print(found: Benchmark) -> None:
         )
     out.print(table)
     out.print(
-        "ms are per image; `of matmul` is the share of this machine's float32 matrix product; `score +-` is "
-        "the greatest difference from the first row, as a share of the score."
+        "ms are per image, MB the peak memory; `of peak` is the share of this machine's own float32 matrix "
+        "product, `differs` the greatest difference from the first row's scores, as a share of the score."
     )

@@ -42,6 +42,8 @@ def test_an_exported_file_is_measured_alone_and_shown_as_a_table(
 
     assert outcome.code == 0, outcome.stderr
     assert "onnx cpu fp32" in outcome.stdout
+    assert "images/s" in outcome.stdout
+    assert "…" not in outcome.stdout  # Every figure fits into 80 columns.
     assert "pytorch" not in outcome.stdout
 
 
