@@ -1,5 +1,7 @@
 """Validated settings. Reads nothing that is not handed to it but the YAML file it is asked for."""
 
+from anogan.config.defects import DefectKind, HeadConfig, SyntheticDefectsConfig
+from anogan.config.images import AugmentationStep, ImagesConfig, NetworkSize, SplitConfig, TilesConfig
 from anogan.config.loading import (
     Override,
     config_from_dict,
@@ -8,28 +10,10 @@ from anogan.config.loading import (
     known_keys,
     load_config,
 )
-from anogan.config.sections import (
-    AlarmKind,
-    AlarmPolicy,
-    AugmentationStep,
-    CalibrationConfig,
-    Config,
-    EncoderConfig,
-    FeaturesConfig,
-    GanConfig,
-    HeadConfig,
-    ImagesConfig,
-    MonitorConfig,
-    NetworkConfig,
-    NetworkSize,
-    Norm,
-    RuntimeConfig,
-    ScoreConfig,
-    SearchConfig,
-    SplitConfig,
-    SyntheticDefectsConfig,
-    TilesConfig,
-)
+from anogan.config.networks import EncoderConfig, GanConfig, NetworkConfig, Norm
+from anogan.config.runtime import AlarmKind, AlarmPolicy, MonitorConfig, RuntimeConfig
+from anogan.config.scoring import CalibrationConfig, FeaturesConfig, ScoreConfig, SearchConfig
+from anogan.config.tree import Config
 
 __all__ = [
     "AlarmKind",
@@ -37,6 +21,7 @@ __all__ = [
     "AugmentationStep",
     "CalibrationConfig",
     "Config",
+    "DefectKind",
     "EncoderConfig",
     "FeaturesConfig",
     "GanConfig",

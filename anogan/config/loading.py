@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from anogan.config.sections import Config
+from anogan.config.tree import Config
 from anogan.errors import ConfigError
 
 # A model's scores must not change with the package: for settings that came later, the behaviour before them.

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from anogan.config import Config, SyntheticDefectsConfig
-from anogan.config.sections import DefectKind
+from anogan.config import Config, DefectKind, SyntheticDefectsConfig
 from anogan.images.defect_kinds import DRAW
 from anogan.images.sample_board import draw_board
 from anogan.images.synthetic_defects import VISIBLE, draw_defects, two_levels

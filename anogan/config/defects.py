@@ -1,0 +1,48 @@
+"""Synthetic defects, and the head that learns from them."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from anogan.config.section import Section
+
+DefectKind = Literal[
+    "blob",
+    "scratch",
+    "cut-paste",
+    "blur",
+    "contrast",
+    "edge-bite",
+    "crack",
+    "shade",
+    "texture",
+    "missing",
+]
+
+
+class SyntheticDefectsConfig(Section):
+    """Defects drawn on good images; sizes in pixels of the (resized) image."""
+
+    kinds: tuple[DefectKind, ...] = get_args(DefectKind)
+    min_size: float = Field(3, gt=0)
+    max_size: float = Field(24, gt=0)
+    max_per_tile: int = Field(2, ge=1)
+
+
+class HeadConfig(Section):
+    """Residual head: [x, G(z), |x - G(z)|, feature residual] -> defect logit per pixel."""
+
+    enabled: bool = True
+    network: Literal["dilated", "unet"] = Field(
+        "dilated",
+        description="dilated sees about 60 pixels around each one; unet the whole tile, for defects that are "
+        "larger, at half the time of training with width 16.",
+    )
+    width: int = Field(
+        24, ge=4, description="Channels at half the resolution; up to eight times as many within."
+    )
+    steps: int = Field(1000, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)

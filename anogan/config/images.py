@@ -1,0 +1,80 @@
+"""From the files on disk to tiles, and which images each stage gets."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from anogan.config.section import Section
+
+NetworkSize = Literal[32, 64, 128, 256]
+
+
+class ImagesConfig(Section):
+    """What an image is before it is cut into tiles."""
+
+    channels: Literal[1, 3] = Field(3, description="1: grey, 3: colour.")
+    bit_depth: Literal[8, 16] = Field(8, description="Bits per channel of the camera's files.")
+    size: tuple[int, int] | None = Field(
+        None, description="Resize every image to (height, width) pixels first; null keeps its own."
+    )
+    on_mixed_sizes: Literal["error", "resize", "keep"] = Field(
+        "error",
+        description="When images differ in size: refuse, resize all to the most common size, or keep each "
+        "(needs calibration.map: global).",
+    )
+    registration: Literal["none", "translation", "euclidean"] = Field(
+        "none",
+        description="Lay every part over the training parts' pose first, by shift, or shift and rotation. "
+        "Cannot be exported.",
+    )
+
+
+class TilesConfig(Section):
+    """How an image is laid out for the network."""
+
+    size: NetworkSize = Field(64, description="Side of the network's square input, pixels.")
+    overlap: int = Field(16, ge=0, description="Pixels that neighbouring tiles share when scoring.")
+    scales: tuple[float, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="The same networks also look at smaller versions of the image, such as [1.0, 0.5]; for "
+        "defects larger than a tile. Each version adds its tiles to the time.",
+    )
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> TilesConfig:
+        if self.overlap > self.size // 2:
+            raise ValueError(f"overlap {self.overlap} must be at most half of size {self.size}")
+        return self
+
+    @model_validator(mode="after")
+    def _scales_fall(self) -> TilesConfig:
+        steps = zip(self.scales, self.scales[1:], strict=False)
+        # Nearly equal scales see the same and cost twice.
+        if self.scales[0] != 1 or any(not 0 < b <= 0.9 * a for a, b in steps):
+            raise ValueError(
+                f"scales {list(self.scales)} must begin with 1.0, each next one at most 0.9 of the one before"
+            )
+        return self
+
+
+class SplitConfig(Section):
+    """How `good/` is divided; the test folder is never part of it."""
+
+    early_stop: float = Field(0.1, gt=0, lt=0.5, description="Share held out to pick the checkpoint.")
+    calibrate: float = Field(0.25, gt=0, lt=0.9, description="Share held out for the threshold.")
+
+    @model_validator(mode="after")
+    def _leaves_training_images(self) -> SplitConfig:
+        if self.early_stop + self.calibrate >= 1:
+            raise ValueError("early_stop + calibrate must leave a share to train on")
+        return self
+
+
+class AugmentationStep(Section):
+    """One albumentations transform by its class name."""
+
+    name: str = Field(description="Class name in albumentations, such as HorizontalFlip.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments.")

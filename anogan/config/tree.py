@@ -1,0 +1,78 @@
+"""All sections together, and the settings that fit only with one another."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from anogan.config.defects import HeadConfig, SyntheticDefectsConfig
+from anogan.config.images import AugmentationStep, ImagesConfig, SplitConfig, TilesConfig
+from anogan.config.networks import EncoderConfig, GanConfig, NetworkConfig
+from anogan.config.runtime import MonitorConfig, RuntimeConfig
+from anogan.config.scoring import CalibrationConfig, FeaturesConfig, ScoreConfig, SearchConfig
+from anogan.config.section import Section
+
+
+class Config(Section):
+    """A whole model: from the files on disk to the threshold."""
+
+    seed: int = Field(0, ge=0)
+    images: ImagesConfig = ImagesConfig()
+    tiles: TilesConfig = TilesConfig()
+    split: SplitConfig = SplitConfig()
+    augmentation: tuple[AugmentationStep, ...] = ()
+    network: NetworkConfig = NetworkConfig()
+    gan: GanConfig = GanConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    defects: SyntheticDefectsConfig = SyntheticDefectsConfig()
+    head: HeadConfig = HeadConfig()
+    search: SearchConfig = SearchConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    score: ScoreConfig = ScoreConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _grid_fits_tile(self) -> Config:
+        grid, size = self.network.latent_grid, self.tiles.size
+        if grid != 1 and (size % grid or not _power_of_two(size // grid) or size // grid < 2):
+            raise ValueError(
+                f"network.latent_grid {grid} must be 1 or tiles.size {size} divided by a power of two"
+            )
+        if self.gan.loss == "wgan-gp" and self.network.discriminator_norm == "batch":
+            # The penalty is per image; batch norm mixes images (Gulrajani 2017, section 4).
+            raise ValueError("gan.loss wgan-gp needs network.discriminator_norm none, layer or group")
+        if self.gan.packing > 1 and self.encoder.mode == "joint":
+            raise ValueError("gan.packing needs encoder.mode none, izi, izi_f or ziz")
+        self._refuse_with_condition()
+        if self.search.bank > 0 and self.encoder.mode != "none":
+            raise ValueError("search.bank needs encoder.mode: none; an encoder gives a better start")
+        if self.images.size is not None and min(self.images.size) < size:
+            raise ValueError(f"images.size {self.images.size} is smaller than tiles.size {size}")
+        smallest = self.tiles.scales[-1]
+        if self.images.size is not None and min(self.images.size) * smallest + 0.5 < size:
+            raise ValueError(
+                f"images.size {self.images.size} at scale {smallest:g} is smaller than tiles.size {size}; "
+                f"take {smallest:g} out of tiles.scales"
+            )
+        if self.images.on_mixed_sizes == "keep" and self.calibration.map != "global":
+            raise ValueError("images.on_mixed_sizes: keep needs calibration.map: global")
+        if self.images.on_mixed_sizes == "keep" and self.images.registration != "none":
+            raise ValueError("images.registration needs images of one size; set images.size")
+        return self
+
+    def _refuse_with_condition(self) -> None:
+        """These compare or prepare images without regard to what each was told."""
+        condition = self.network.condition
+        without = {
+            "gan.packing above 1": self.gan.packing > 1,
+            "gan.mode_seeking_weight above 0": self.gan.mode_seeking_weight > 0,
+            "search.bank above 0": self.search.bank > 0,
+        }
+        for setting, used in without.items():
+            if condition != "none" and used:
+                raise ValueError(f"{setting} needs network.condition: none, got {condition}")
+
+
+def _power_of_two(n: int) -> bool:
+    return n > 0 and n & (n - 1) == 0
