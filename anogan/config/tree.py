@@ -39,30 +39,20 @@ class Config(Section):
             raise ValueError(
                 f"network.latent_grid {grid} must be 1 or tiles.size {size} divided by a power of two"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _losses_fit_networks(self) -> Config:
         if self.gan.loss == "wgan-gp" and self.network.discriminator_norm == "batch":
             # The penalty is per image; batch norm mixes images (Gulrajani 2017, section 4).
             raise ValueError("gan.loss wgan-gp needs network.discriminator_norm none, layer or group")
         if self.gan.packing > 1 and self.encoder.mode == "joint":
             raise ValueError("gan.packing needs encoder.mode none, izi, izi_f or ziz")
-        self._refuse_with_condition()
-        if self.search.bank > 0 and self.encoder.mode != "none":
-            raise ValueError("search.bank needs encoder.mode: none; an encoder gives a better start")
-        if self.images.size is not None and min(self.images.size) < size:
-            raise ValueError(f"images.size {self.images.size} is smaller than tiles.size {size}")
-        smallest = self.tiles.scales[-1]
-        if self.images.size is not None and min(self.images.size) * smallest + 0.5 < size:
-            raise ValueError(
-                f"images.size {self.images.size} at scale {smallest:g} is smaller than tiles.size {size}; "
-                f"take {smallest:g} out of tiles.scales"
-            )
-        if self.images.on_mixed_sizes == "keep" and self.calibration.map != "global":
-            raise ValueError("images.on_mixed_sizes: keep needs calibration.map: global")
-        if self.images.on_mixed_sizes == "keep" and self.images.registration != "none":
-            raise ValueError("images.registration needs images of one size; set images.size")
         return self
 
-    def _refuse_with_condition(self) -> None:
-        """These compare or prepare images without regard to what each was told."""
+    @model_validator(mode="after")
+    def _condition_is_regarded(self) -> Config:
+        """What compares or prepares images without regard to what each was told is refused."""
         condition = self.network.condition
         without = {
             "gan.packing above 1": self.gan.packing > 1,
@@ -72,6 +62,33 @@ class Config(Section):
         for setting, used in without.items():
             if condition != "none" and used:
                 raise ValueError(f"{setting} needs network.condition: none, got {condition}")
+        return self
+
+    @model_validator(mode="after")
+    def _bank_replaces_no_encoder(self) -> Config:
+        if self.search.bank > 0 and self.encoder.mode != "none":
+            raise ValueError("search.bank needs encoder.mode: none; an encoder gives a better start")
+        return self
+
+    @model_validator(mode="after")
+    def _images_hold_a_tile(self) -> Config:
+        size, smallest = self.tiles.size, self.tiles.scales[-1]
+        if self.images.size is not None and min(self.images.size) < size:
+            raise ValueError(f"images.size {self.images.size} is smaller than tiles.size {size}")
+        if self.images.size is not None and min(self.images.size) * smallest + 0.5 < size:
+            raise ValueError(
+                f"images.size {self.images.size} at scale {smallest:g} is smaller than tiles.size {size}; "
+                f"take {smallest:g} out of tiles.scales"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mixed_sizes_can_be_kept(self) -> Config:
+        if self.images.on_mixed_sizes == "keep" and self.calibration.map != "global":
+            raise ValueError("images.on_mixed_sizes: keep needs calibration.map: global")
+        if self.images.on_mixed_sizes == "keep" and self.images.registration != "none":
+            raise ValueError("images.registration needs images of one size; set images.size")
+        return self
 
 
 def _power_of_two(n: int) -> bool:
