@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import subprocess
 import sys
@@ -172,11 +173,17 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
+def _run_installed(command: Path, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    # Without the caller's PYTHONPATH, which goes before site-packages and may name the checkout.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [command, *args], cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
+
+
 def test_the_wheel_installs_into_an_empty_environment(installed: Path, tmp_path: Path) -> None:
     code = "import anogan; from anogan import Config; print(anogan.__file__, Config().seed)"
-    done = subprocess.run(
-        [installed / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
-    )
+    done = _run_installed(installed / "python", "-c", code, cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.rsplit(" ", 1)[0]).is_relative_to(installed.parent)
@@ -184,15 +191,13 @@ def test_the_wheel_installs_into_an_empty_environment(installed: Path, tmp_path:
 
 def test_the_installed_package_knows_the_version_of_its_metadata(installed: Path, tmp_path: Path) -> None:
     code = "import anogan, importlib.metadata as m; print(anogan.__version__ == m.version('anogan'))"
-    done = subprocess.run([installed / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = _run_installed(installed / "python", "-c", code, cwd=tmp_path)
 
     assert done.stdout.strip() == "True", done.stderr
 
 
 def test_the_installed_command_shows_its_help(installed: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [installed / "anogan", "--help"], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
-    )
+    done = _run_installed(installed / "anogan", "--help", cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert all(command in done.stdout for command in ("fit", "score", "evaluate", "sample", "doctor"))
