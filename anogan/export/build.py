@@ -28,7 +28,8 @@ from anogan.export.geometry import (
 )
 from anogan.export.gradient import forward
 from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph, Precision
-from anogan.export.search import FoldedNetworks, given, latent_search
+from anogan.export.networks import FoldedNetworks, given
+from anogan.export.search import latent_search
 from anogan.export.support import refuse_unsupported
 from anogan.scoring.model import Model
 from anogan.scoring.scorer import CHUNK_PIXELS

@@ -14,8 +14,8 @@ from anogan.errors import CalibrationError
 from anogan.export.geometry import COLUMNS, ROWS, length
 from anogan.export.gradient import enlarge, forward
 from anogan.export.graph import DOUBLE, FLOAT, INT64, Graph
+from anogan.export.networks import FoldedNetworks, features, given, image_of
 from anogan.export.pretrained import perceptual_map, unit_features
-from anogan.export.search import FoldedNetworks, features, given, image_of
 from anogan.scoring.scorer import score_weights
 
 PASS, REVIEW, REJECT = 0, 1, 2

@@ -24,7 +24,8 @@ from anogan.export.build import (
     write_results,
 )
 from anogan.export.graph import FLOAT, INT64, Graph, Precision
-from anogan.export.search import FoldedNetworks, begin_search, end_search, search_step, what_is_read
+from anogan.export.networks import FoldedNetworks
+from anogan.export.search import begin_search, end_search, search_step, what_is_read
 from anogan.export.support import refuse_unsupported
 from anogan.scoring.model import Model
 

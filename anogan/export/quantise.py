@@ -18,7 +18,7 @@ from anogan.errors import ExportError
 from anogan.export.build import cut_image, image_inputs
 from anogan.export.gradient import forward
 from anogan.export.graph import FLOAT, Graph
-from anogan.export.search import FoldedNetworks
+from anogan.export.networks import FoldedNetworks
 from anogan.scoring.model import Model
 
 CALIBRATION_TILES = 256  # Ranges of activations hardly change with more.

@@ -15,16 +15,10 @@ from anogan.config import Config
 from anogan.export.adam import adam, state_types
 from anogan.export.gradient import forward
 from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, Graph
+from anogan.export.networks import FoldedNetworks, features, given
+from anogan.export.objective import objective
 from anogan.export.parity import JUMPING_SEARCH, tolerance_for
-from anogan.export.search import (
-    FoldedNetworks,
-    features,
-    given,
-    latent_search,
-    objective,
-    search_step,
-    starts,
-)
+from anogan.export.search import latent_search, search_step, starts
 from anogan.gan.condition import condition_dim, with_condition
 from anogan.gan.networks import features as torch_features
 from anogan.scoring.inverter import Inverter
