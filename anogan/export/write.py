@@ -80,6 +80,42 @@ def export_scorer(
         CalibrationError: The model has no threshold, or too few good images were given.
         StorageError: `out` cannot be written.
     """
+    calibration = _calibration_to_export(scorer, images, precision, cut_steps)
+    tolerance = tolerance or tolerance_for(scorer.config, precision)
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        encoder = _quantised(scorer, good_images, event) if precision == "int8" else None
+        draft = _Draft(scorer, precision, temporary, encoder, model_sha256, calibrated_on)
+        built = draft.write(calibration)
+        if precision != "fp32":
+            event(f"setting the threshold anew for {precision} from {len(good_images)} good images")
+            steps = scorer.config.search.steps
+            calibration = _recalibrated(scorer, calibration, built.station, steps, good_images)
+            built = draft.write(calibration)
+        event(f"comparing with PyTorch on {len(images)} images")
+        own = Scorer(scorer.model, calibration)
+        parity = _gate(own, built.station, images, tolerance)
+        cut = [_cut(scorer, calibration, built.station, s, good_images) for s in _fewer(scorer, cut_steps)]
+        manifest = built.manifest.model_copy(
+            update={"parity": parity.to_dict(), "calibrations": (*built.manifest.calibrations, *cut)}
+        )
+        content = serialised(built.model, manifest)
+        pieces: tuple[Path, ...] = ()
+        if single_step:
+            event("writing the pieces for hosts that drive the steps")
+            pieces = write_pieces(own, out, content, manifest, images, tolerance, encoder)
+        write_file(temporary, content)
+        replace_file(temporary, out)
+    finally:
+        with suppress(OSError):  # Where nothing can be written there is nothing to remove.
+            temporary.unlink(missing_ok=True)
+    return Exported(out, len(content), parity, manifest, pieces)
+
+
+def _calibration_to_export(
+    scorer: Scorer, images: Images, precision: Precision, cut_steps: Sequence[int]
+) -> Calibration:
+    """The model's calibration, if it and what was asked for can be exported."""
     if scorer.calibration is None:
         raise CalibrationError("This model has no threshold yet; run `anogan calibrate --data GOOD_DIR`.")
     if not images:
@@ -91,56 +127,65 @@ def export_scorer(
             "A model with network.condition: variant is exported in fp32 with all its search steps; leave "
             "out --precision and --cut-steps, whose thresholds the export cannot set for several variants."
         )
-    tolerance = tolerance or tolerance_for(scorer.config, precision)
-    temporary = out.with_name(out.name + ".tmp")
-    try:
-        encoder = _quantised(scorer, good_images, event) if precision == "int8" else None
-        draft = _Draft(scorer, precision, temporary, encoder)
-        calibration = scorer.calibration
-        manifest = _manifest(scorer, calibration, precision, model_sha256, calibrated_on)
-        model, station = draft.write(calibration, manifest)
-        if precision != "fp32":
-            event(f"setting the threshold anew for {precision} from {len(good_images)} good images")
-            calibration = _recalibrated(scorer, calibration, station, scorer.config.search.steps, good_images)
-            manifest = _manifest(scorer, calibration, precision, model_sha256, calibrated_on)
-            model, station = draft.write(calibration, manifest)
-        event(f"comparing with PyTorch on {len(images)} images")
-        parity = _gate(Scorer(scorer.model, calibration), station, images, tolerance)
-        cut = [_cut(scorer, calibration, station, s, good_images) for s in _fewer(scorer, cut_steps)]
-        manifest = manifest.model_copy(
-            update={"parity": parity.to_dict(), "calibrations": (*manifest.calibrations, *cut)}
-        )
-        content = serialised(model, manifest)
-        pieces: tuple[Path, ...] = ()
-        if single_step:
-            event("writing the pieces for hosts that drive the steps")
-            own = Scorer(scorer.model, calibration)
-            pieces = write_pieces(own, out, content, manifest, images, tolerance, encoder)
-        write_file(temporary, content)
-        replace_file(temporary, out)
-    finally:
-        with suppress(OSError):  # Where nothing can be written there is nothing to remove.
-            temporary.unlink(missing_ok=True)
-    return Exported(out, len(content), parity, manifest, pieces)
+    return scorer.calibration
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A file that was written under its temporary name, and what went into it."""
+
+    model: onnx.ModelProto
+    manifest: ScorerManifest
+    station: StationScorer
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """The file before it is known to be good."""
+    """The file before it is known to be good; the fields are those of `export_scorer`."""
 
     scorer: Scorer
     precision: Precision
     path: Path
     encoder: onnx.ModelProto | None
+    model_sha256: str | None
+    calibrated_on: str
 
-    def write(
-        self, calibration: Calibration, manifest: ScorerManifest
-    ) -> tuple[onnx.ModelProto, StationScorer]:
+    def write(self, calibration: Calibration) -> _Built:
+        """The whole file with these thresholds, loaded as a station does."""
+        manifest = self._manifest(calibration)
         model = build_scorer(
             self.scorer.model, calibration, precision=self.precision, quantised_encoder=self.encoder
         )
         write_file(self.path, serialised(model, manifest))
-        return model, StationScorer(self.path)
+        return _Built(model, manifest, StationScorer(self.path))
+
+    def _manifest(self, calibration: Calibration) -> ScorerManifest:
+        config, model = self.scorer.config, self.scorer.model
+        return ScorerManifest(
+            package_version=__version__,
+            precision=self.precision,
+            model_sha256=self.model_sha256,
+            input=InputContract(
+                channels=config.images.channels,
+                bit_depth=config.images.bit_depth,
+                size=model.image_size,
+                resizes=resizes(model),
+                tile_size=config.tiles.size,
+                tile_overlap=config.tiles.overlap,
+                tile_scales=config.tiles.scales,
+            ),
+            calibrations=(
+                StepsCalibration(
+                    steps=config.search.steps,
+                    threshold=calibration.threshold,
+                    review_threshold=calibration.review_threshold,
+                ),
+            ),
+            calibrated_on=self.calibrated_on,
+            promise=asdict(calibration.estimate),
+            parity={},
+            config=config_to_dict(config),
+        )
 
 
 def _quantised(scorer: Scorer, good_images: Images, event: Callable[[str], None]) -> onnx.ModelProto:
@@ -151,41 +196,6 @@ def _quantised(scorer: Scorer, good_images: Images, event: Callable[[str], None]
         )
     event(f"measuring the ranges of the encoder on {len(good_images)} good images")
     return quantised_encoder(scorer.model, good_images)
-
-
-def _manifest(
-    scorer: Scorer,
-    calibration: Calibration,
-    precision: Precision,
-    model_sha256: str | None,
-    calibrated_on: str,
-) -> ScorerManifest:
-    config, model = scorer.config, scorer.model
-    return ScorerManifest(
-        package_version=__version__,
-        precision=precision,
-        model_sha256=model_sha256,
-        input=InputContract(
-            channels=config.images.channels,
-            bit_depth=config.images.bit_depth,
-            size=model.image_size,
-            resizes=resizes(model),
-            tile_size=config.tiles.size,
-            tile_overlap=config.tiles.overlap,
-            tile_scales=config.tiles.scales,
-        ),
-        calibrations=(
-            StepsCalibration(
-                steps=config.search.steps,
-                threshold=calibration.threshold,
-                review_threshold=calibration.review_threshold,
-            ),
-        ),
-        calibrated_on=calibrated_on,
-        promise=asdict(calibration.estimate),
-        parity={},
-        config=config_to_dict(config),
-    )
 
 
 def _gate(scorer: Scorer, station: StationScorer, images: Images, tolerance: Tolerance) -> Parity:
