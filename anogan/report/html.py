@@ -85,11 +85,7 @@ def write_report(
         DataError: The threshold was not set on held-out good images.
         StorageError: The file cannot be written; an earlier report is left as it was.
     """
-    if calibrated_on != CALIBRATED_ON_GOOD:
-        raise DataError(
-            f"The report {path.name} was refused: its threshold was calibrated on {calibrated_on}, expected "
-            f"{CALIBRATED_ON_GOOD}; calibrate on good images that are neither trained on nor tested."
-        )
+    _refuse_other_calibration(path, calibrated_on)
     ranked = sorted(inspections, key=_badness, reverse=True)
     shown = _most_telling(ranked, max_images)
     context = {
@@ -97,11 +93,8 @@ def write_report(
         "version": __version__,
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "counts": _counts(ranked),
-        "measures": _measures(evaluation),
-        "n_tested": None if evaluation is None else (evaluation.get("n_good"), evaluation.get("n_defect")),
-        "kinds": _kinds(evaluation),
-        "promise": [] if calibration is None else _words.promise(calibration),
-        "warning": None if calibration is None else calibration.get("warning"),
+        **_evaluated(evaluation),
+        **_promised(calibration),
         "errors": [(str(name), reason) for name, reason in (errors or {}).items()],
         "figures": [(name, data_uri("png", png), _is_wide(png)) for name, png in (figures or {}).items()],
         "settings": list(_words.flat(config or {})),
@@ -112,6 +105,28 @@ def write_report(
     }
     write_page(path, template("report.html.j2").generate(**context, **assets()))
     return path
+
+
+def _refuse_other_calibration(path: Path, calibrated_on: str) -> None:
+    if calibrated_on != CALIBRATED_ON_GOOD:
+        raise DataError(
+            f"The report {path.name} was refused: its threshold was calibrated on {calibrated_on}, expected "
+            f"{CALIBRATED_ON_GOOD}; calibrate on good images that are neither trained on nor tested."
+        )
+
+
+def _evaluated(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {
+        "measures": _measures(evaluation),
+        "n_tested": None if evaluation is None else (evaluation.get("n_good"), evaluation.get("n_defect")),
+        "kinds": _kinds(evaluation),
+    }
+
+
+def _promised(calibration: Mapping[str, Any] | None) -> dict[str, Any]:
+    if calibration is None:
+        return {"promise": [], "warning": None}
+    return {"promise": _words.promise(calibration), "warning": calibration.get("warning")}
 
 
 def _badness(inspection: Inspection) -> float:
