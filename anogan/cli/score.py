@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from anogan.cli._guard import USER_MISTAKE
 from anogan.cli._model import OpenedModel, open_scorer, require_model
 from anogan.cli._options import Device, ModelOption
+from anogan.cli._score_heatmaps import heatmap_paths, make_folder, write_heatmap
 from anogan.cli._score_lines import CsvLines, JsonLines, Lines, TableLines
 from anogan.cli._score_report import ReportPages
 from anogan.cli._terminal import stdout
-from anogan.errors import ConfigError, StorageError
+from anogan.errors import ConfigError
 from anogan.inspection import Verdict
-
-if TYPE_CHECKING:
-    from anogan.inspection import ScoredFile
 
 NAME = "score"
 EXAMPLE = 'anogan score image.png line-3/ "archive/*.tif" --out heatmaps'
@@ -81,10 +77,7 @@ def command(
     Exit code 1: at least one is rejected.
     Exit code 2: a mistake; or some could not be scored, and none is rejected.
     """
-    if json_ and csv_:
-        raise ConfigError("--json and --csv were both given; choose one.")
-    if threshold is not None and not math.isfinite(threshold):
-        raise ConfigError(f"--threshold {threshold} is no number to compare with; give one such as 6.5.")
+    _refuse_unfit(threshold, json_=json_, csv_=csv_)
     if out is None and not (json_ or csv_):
         out = DEFAULT_OUT
     folder = out if heatmaps else None
@@ -94,12 +87,20 @@ def command(
     images = _without_own(find_images(paths), [model_path] if folder is None else [model_path, folder])
     opened = open_scorer(model_path, threshold=threshold, steps=steps, device=device, variant=variant)
     lines: Lines = JsonLines() if json_ else CsvLines() if csv_ else TableLines()
-    counts = _run(opened, images, lines, folder, _report_file(report), by_hand=threshold is not None)
+    report = _report_file(report)
+    counts = _run(opened, images, lines, folder, report, by_hand=threshold is not None)
     if isinstance(lines, TableLines):
-        _summarise(counts, folder, _report_file(report))
+        _summarise(counts, folder, report)
     code = _exit_code(counts)
     if code:
         raise typer.Exit(code)
+
+
+def _refuse_unfit(threshold: float | None, *, json_: bool, csv_: bool) -> None:
+    if json_ and csv_:
+        raise ConfigError("--json and --csv were both given; choose one.")
+    if threshold is not None and not math.isfinite(threshold):
+        raise ConfigError(f"--threshold {threshold} is no number to compare with; give one such as 6.5.")
 
 
 def _run(
@@ -115,56 +116,18 @@ def _run(
     pages = None if report is None else ReportPages(opened, by_hand=by_hand)
     targets = {} if folder is None else heatmap_paths(images, folder)
     if folder is not None:
-        _make_folder(folder)  # Before the first image, not after an hour.
+        make_folder(folder)  # Before the first image, not after an hour.
     counts: Counter[str] = Counter()
     for file in opened.score_files(images):
         lines.add(file)
         counts["error" if file.inspection is None else str(file.inspection.verdict)] += 1
         if file.path in targets:
-            _write_heatmap(file, targets[file.path])
+            write_heatmap(file, targets[file.path])
         if pages is not None:
             pages.add(file)
     if pages is not None and report is not None:
         pages.write(report)
     return counts
-
-
-def _write_heatmap(file: ScoredFile, target: Path) -> None:
-    if file.inspection is None or file.image is None:
-        return
-    from anogan.images.decode import write_image
-    from anogan.report.overlay import inspection_panel
-
-    _make_folder(target.parent)
-    write_image(target, inspection_panel(file.inspection, file.image))
-
-
-def heatmap_paths(images: list[Path], folder: Path) -> dict[Path, Path]:
-    """Image -> heatmap file; the folders below the images' common one come again below `folder`.
-
-    Two images that differ in their suffix alone keep it in the name, so that neither overwrites the other.
-    """
-    places = dict(zip(images, _below_common_folder(images), strict=True))
-    stems = Counter(str(place.with_suffix("")).casefold() for place in places.values())
-    return {
-        image: folder
-        / place.with_name(
-            f"{place.stem if stems[str(place.with_suffix('')).casefold()] == 1 else place.name}_heatmap.png"
-        )
-        for image, place in places.items()
-    }
-
-
-def _below_common_folder(images: list[Path]) -> Iterator[Path]:
-    # Without `..`, which could lead out of the folder; links stay, for two may lead to one file.
-    resolved = [Path(os.path.abspath(image)) for image in images]  # noqa: PTH100
-    first, *others = [path.parent for path in resolved]
-    common = next(
-        (p for p in (first, *first.parents) if all(other.is_relative_to(p) for other in others)), None
-    )
-    for path in resolved:
-        # Images on two Windows drives have no folder in common.
-        yield path.relative_to(path.anchor if common is None else common)
 
 
 def _without_own(images: list[Path], own: list[Path]) -> list[Path]:
@@ -176,16 +139,6 @@ def _without_own(images: list[Path], own: list[Path]) -> list[Path]:
         if "ground_truth" not in path.parts and not any(path.resolve().is_relative_to(f) for f in folders)
     ]
     return others or images
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"Heatmaps cannot be written to {folder} ({error.strerror or error}); give --out another folder, "
-            "or --no-heatmaps."
-        ) from error
 
 
 def _report_file(report: Path | None) -> Path | None:

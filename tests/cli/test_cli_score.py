@@ -13,8 +13,8 @@ import pytest
 
 from anogan.cli._model import open_scorer
 from anogan.cli._plain import finite
+from anogan.cli._score_heatmaps import heatmap_paths
 from anogan.cli._score_report import ReportPages
-from anogan.cli.score import heatmap_paths
 from anogan.images.decode import read_as_stored, write_image
 from anogan.inspection import Inspection, Verdict
 from anogan.recipes import ScoredFile
