@@ -113,15 +113,7 @@ def fit(
         lambda _, done, total: reporter.progress("calibrate", done, total, {}),
     )
     metadata = _metadata(run, hashes, image_size, data, time.monotonic() - started) | picked
-    bundle = Bundle(
-        config=scorer.config,
-        weights=scorer.model.to_arrays(),
-        calibration=calibration.to_json_dict(),
-        calibration_arrays=calibration.to_arrays(),
-        metadata=metadata,
-        attachments=_attachments(run, scorer, split),
-    )
-    save_bundle(out, bundle)
+    save_bundle(out, _bundle(scorer, calibration, metadata, _attachments(run, scorer, split)))
     shutil.rmtree(run.work, ignore_errors=True)
     if metadata["health"]["verdict"] != "healthy":
         reporter.event(health_sentence(metadata["health"]))
@@ -180,6 +172,19 @@ def _metadata(
         "metrics": _last_values(run.histories),
         "health": health(run.histories) | {"kept": kept_record(run.config, run.histories["gan"].points)},
     }
+
+
+def _bundle(
+    scorer: Scorer, calibration: Calibration, metadata: dict[str, Any], attachments: dict[str, bytes]
+) -> Bundle:
+    return Bundle(
+        config=scorer.config,
+        weights=scorer.model.to_arrays(),
+        calibration=calibration.to_json_dict(),
+        calibration_arrays=calibration.to_arrays(),
+        metadata=metadata,
+        attachments=attachments,
+    )
 
 
 def _last_values(histories: dict[str, History]) -> dict[str, float]:
