@@ -16,7 +16,7 @@ from anogan.export.gradient import enlarge, forward
 from anogan.export.graph import DOUBLE, FLOAT, INT64, Graph
 from anogan.export.networks import FoldedNetworks, features, given, image_of
 from anogan.export.pretrained import perceptual_map, unit_features
-from anogan.scoring.scorer import score_weights
+from anogan.scoring.evidence import score_weights
 
 PASS, REVIEW, REJECT = 0, 1, 2
 

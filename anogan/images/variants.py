@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from anogan.config import Config
 from anogan.errors import ConfigError
 
 
@@ -27,3 +29,10 @@ def variant_index(known: Sequence[str], variant: str | None) -> int | None:
             "it with --variant, or put the image into a folder of its variant's name."
         )
     return known.index(variant)
+
+
+def variant_of(path: Path, config: Config, named: str | None = None) -> str | None:
+    """The variant of an image's product: the named one, else its folder's name; None without variants."""
+    if named is not None or config.network.condition != "variant":
+        return named
+    return path.absolute().parent.name

@@ -15,8 +15,8 @@ from anogan.errors import CalibrationError, DataError
 from anogan.images.folders import GOOD, file_digest, find_images, scan_dataset
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import gather_evidence
+from anogan.scoring.evidence import image_score
 from anogan.scoring.judge import Judge
-from anogan.scoring.scorer import image_score
 
 OnImage = Callable[[str, int, int], None]
 HELD_OUT = "held-out good images"

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from anogan.errors import ConfigError, ImageError, ShapeError
 from anogan.images.decode import read_image
+from anogan.images.variants import variant_of
 from anogan.inspection import ScoredFile
 from anogan.scoring import Evidence
 from anogan.scoring.judge import Judge
-from anogan.scoring.scorer import variant_of
 
 _FAULTS_OF_ONE = (ConfigError, ImageError, ShapeError)
 _Named = tuple[NDArray[Any], str | None]  # An image and its variant.

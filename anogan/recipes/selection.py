@@ -16,7 +16,7 @@ from anogan.images.registration import Aligner, align_all
 from anogan.images.synthetic_defects import draw_defects, two_levels
 from anogan.metrics import PixelCurve, image_auroc
 from anogan.scoring import Scorer
-from anogan.scoring.scorer import score_weights
+from anogan.scoring.evidence import score_weights
 
 WEIGHTS = (  # residual, discrimination, head
     (1.0, 0.0, 0.0),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anogan.calibration import Calibration
 from anogan.config import Config
 from anogan.inspection import Inspection
-from anogan.scoring.scorer import Evidence
+from anogan.scoring.evidence import Evidence
 
 
 class Judge(Protocol):

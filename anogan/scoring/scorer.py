@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anogan.calibration import PARTS, Calibration, combine, part_name, pool, smooth, spread
-from anogan.config import Config, ScoreConfig
+from anogan.calibration import PARTS, Calibration, combine, part_name, smooth, spread
 from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
 from anogan.gan.condition import condition_dim, image_of, tile_conditions, with_condition
 from anogan.images.decode import Pixels, as_model_image, read_image
 from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import from_network, resize, to_network
 from anogan.images.tiling import TilePyramid
+from anogan.images.variants import variant_of
 from anogan.inspection import Inspection, Verdict, decide
+from anogan.scoring.evidence import Evidence, FloatMap, image_score, score_weights
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input, residual_map
 from anogan.scoring.model import Model
@@ -29,35 +30,6 @@ from anogan.scoring.perceptual import perceptual_map
 from anogan.scoring.search import residual_score
 
 CHUNK_PIXELS = 2**19  # Tiles searched at once: half a million pixels keep memory under about 1 GiB.
-FloatMap = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the search found about one image, before calibration.
-
-    Attributes:
-        parts: Kind of evidence -> smoothed map (h, w) float32 at network resolution, in the reference's pose;
-            `head@0.5` at half of it, see `part_name`.
-        reconstruction: (C, h, w) float32 in [-1, 1], G(z*) stitched, in the image's own pose.
-        residual_score: R(x) of the worst tile.
-        discrimination_score: D(x) of the worst tile.
-        anomaly_score: A(x) of the worst tile.
-        steps_used: Of the slowest tile.
-        input_size: (H, W) of the image that came in.
-        alignment: How the image was registered, or None where the model does not.
-        ms: Its share of the wall time, milliseconds.
-    """
-
-    parts: Mapping[str, FloatMap]
-    reconstruction: FloatMap
-    residual_score: float
-    discrimination_score: float
-    anomaly_score: float
-    steps_used: int
-    input_size: tuple[int, int]
-    ms: float
-    alignment: Alignment | None = None
 
 
 class Scorer:
@@ -370,25 +342,3 @@ def _aligner(model: Model) -> Aligner | None:
     if model.reference is None:
         raise BundleError("The model registers parts but holds no reference picture; fit the model again.")
     return Aligner(model.reference, motion)
-
-
-def variant_of(path: Path, config: Config, named: str | None = None) -> str | None:
-    """The variant of an image's product: the named one, else its folder's name; None without variants."""
-    if named is not None or config.network.condition != "variant":
-        return named
-    return path.absolute().parent.name
-
-
-def score_weights(config: ScoreConfig) -> dict[str, float]:
-    """Kind of evidence -> its weight in the combined map."""
-    return {
-        "residual": config.residual_weight,
-        "discrimination": config.discrimination_weight,
-        "head": config.head_weight,
-        "perceptual": config.perceptual_weight,
-    }
-
-
-def image_score(anomaly_map: FloatMap, config: ScoreConfig) -> float:
-    """The image's score from its calibrated map."""
-    return pool(anomaly_map, config.pooling, config.top_share, config.border)

@@ -14,7 +14,7 @@ from anogan.config import Config
 from anogan.errors import CalibrationError, ImageError
 from anogan.images.resize import resize, to_network
 from anogan.inspection import Inspection, decide
-from anogan.scoring.scorer import Evidence, image_score, score_weights
+from anogan.scoring.evidence import Evidence, image_score, score_weights
 
 FloatMap = NDArray[np.float32]
 Pixels = NDArray[Any]

@@ -1,0 +1,58 @@
+"""What a scorer finds about one image, and the settings by which that becomes one number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.calibration import pool
+from anogan.config import ScoreConfig
+from anogan.images.registration import Alignment
+
+FloatMap = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the search found about one image, before calibration.
+
+    Attributes:
+        parts: Kind of evidence -> smoothed map (h, w) float32 at network resolution, in the reference's pose;
+            `head@0.5` at half of it, see `part_name`.
+        reconstruction: (C, h, w) float32 in [-1, 1], G(z*) stitched, in the image's own pose.
+        residual_score: R(x) of the worst tile.
+        discrimination_score: D(x) of the worst tile.
+        anomaly_score: A(x) of the worst tile.
+        steps_used: Of the slowest tile.
+        input_size: (H, W) of the image that came in.
+        alignment: How the image was registered, or None where the model does not.
+        ms: Its share of the wall time, milliseconds.
+    """
+
+    parts: Mapping[str, FloatMap]
+    reconstruction: FloatMap
+    residual_score: float
+    discrimination_score: float
+    anomaly_score: float
+    steps_used: int
+    input_size: tuple[int, int]
+    ms: float
+    alignment: Alignment | None = None
+
+
+def score_weights(config: ScoreConfig) -> dict[str, float]:
+    """Kind of evidence -> its weight in the combined map."""
+    return {
+        "residual": config.residual_weight,
+        "discrimination": config.discrimination_weight,
+        "head": config.head_weight,
+        "perceptual": config.perceptual_weight,
+    }
+
+
+def image_score(anomaly_map: FloatMap, config: ScoreConfig) -> float:
+    """The image's score from its calibrated map."""
+    return pool(anomaly_map, config.pooling, config.top_share, config.border)
