@@ -21,6 +21,11 @@ from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input
 
 DICE_SMOOTHING = 1.0
+IMAGE_WEIGHT = 0.3
+SPOT, SPOT_PIXELS = (
+    5,
+    20,
+)  # Side of the average, pixels; strongest averages that make a tile's strongest spot.
 
 
 class HeadStage:
@@ -65,7 +70,7 @@ class HeadStage:
         x, mask = self._evidence(self._source, step, self.config.head.batch_size)
         with autocast(self._device, self._precision):
             logits = self.head(x.contiguous(memory_format=torch.channels_last)).float()
-        loss = segmentation_loss(logits, mask)
+        loss = segmentation_loss(logits, mask) + IMAGE_WEIGHT * image_loss(logits, mask)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         ranks.average_gradients(self.head)
@@ -139,3 +144,33 @@ def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
     overlap = 2 * ranks.total((probability * mask).sum()) + DICE_SMOOTHING
     marked = ranks.total(probability.sum() + mask.sum())
     return entropy + 1 - overlap / (marked + DICE_SMOOTHING)
+
+
+def image_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross entropy of each tile's strongest spot among good pixels, and among defective ones.
+
+    An image's score is the maximum of its map: one spot on a good board rejects it, and a mean over pixels
+    hardly notices one (hard examples, as in Shrivastava et al. 2016, arXiv:1604.03540).
+
+    Args:
+        logits: (N, 1, t, t).
+        mask: (N, 1, t, t) in {0, 1}.
+    """
+    defective = mask > 0.5
+    averaged = F.avg_pool2d(logits, SPOT, stride=1, padding=SPOT // 2, count_include_pad=False)
+    return _mean_over(F.softplus(_strongest(averaged, ~defective)), (~defective).flatten(1).any(dim=1)) + (
+        _mean_over(F.softplus(-_strongest(averaged, defective)), defective.flatten(1).any(dim=1))
+    )
+
+
+def _strongest(x: Tensor, where: Tensor) -> Tensor:
+    """Mean of the greatest values of each tile among the pixels `where`, (N,); 0 where there are none."""
+    pixels = where.flatten(1)
+    values, places = x.flatten(1).masked_fill(~pixels, -torch.inf).topk(SPOT_PIXELS, dim=1)
+    there = pixels.gather(1, places)
+    return values.where(there, 0).sum(dim=1) / there.sum(dim=1).clamp_min(1)
+
+
+def _mean_over(losses: Tensor, tiles: Tensor) -> Tensor:
+    """Over those tiles of all ranks; the mean of the ranks' gradients is the gradient of the global mean."""
+    return (losses * tiles).sum() / ranks.mean(tiles.sum().float()).clamp_min(1 / ranks.count())
