@@ -21,11 +21,9 @@ from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input
 
 DICE_SMOOTHING = 1.0
-IMAGE_WEIGHT = 0.3
-SPOT, SPOT_PIXELS = (
-    5,
-    20,
-)  # Side of the average, pixels; strongest averages that make a tile's strongest spot.
+IMAGE_WEIGHT = 0.5
+SPOT = 5  # Side of the average, pixels.
+SPOT_PIXELS = 20  # So many averages make a tile's strongest spot.
 
 
 class HeadStage:
