@@ -27,6 +27,7 @@ COLUMNS = (
     "steps_used",
     "ms",
     "error",
+    "registered",
 )
 _STYLES = {Verdict.PASS: "green", Verdict.REVIEW: "yellow", Verdict.REJECT: "bold red"}
 

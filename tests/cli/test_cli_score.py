@@ -5,6 +5,7 @@ import io
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from anogan.cli._model import open_scorer
 from anogan.cli._plain import finite
 from anogan.cli._score_heatmaps import heatmap_paths
+from anogan.cli._score_lines import CsvLines
 from anogan.cli._score_report import ReportPages
 from anogan.images.decode import read_as_stored, write_image
 from anogan.inspection import Inspection, Verdict
@@ -63,6 +65,20 @@ def test_csv_holds_what_json_holds(cli: Any, model: Path, good: Path) -> None:
 
     assert [row["path"] for row in rows] == [item["path"] for item in objects]
     assert [float(row["score"]) for row in rows] == [item["score"] for item in objects]
+
+
+def test_every_key_of_an_inspection_has_its_column(capsys: pytest.CaptureFixture[str]) -> None:
+    empty = np.zeros((0, 0), np.float32)
+    found = Inspection(
+        1.0, 2.0, Verdict.REVIEW, 0.1, 0.1, 0.1, 3, 5.0, empty, empty, Path("1.png"), registered=False
+    )
+    lines = CsvLines()
+    lines.add(ScoredFile(Path("1.png"), found))
+    lines.add(ScoredFile(Path("2.png"), replace(found, registered=None)))
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+    assert rows[0].keys() >= found.to_dict().keys()
+    assert [row["registered"] for row in rows] == ["False", ""]
 
 
 def test_the_table_tells_verdict_scores_and_file(cli: Any, model: Path, good: Path) -> None:
