@@ -12,7 +12,7 @@ import onnx
 from anogan import __version__
 from anogan.calibration import Calibration, recalibrated
 from anogan.config import config_to_dict
-from anogan.errors import CalibrationError, ExportError
+from anogan.errors import CalibrationError, ExportError, StorageError
 from anogan.export.build import build_scorer, resizes
 from anogan.export.files import replace_file, serialised, write_file
 from anogan.export.graph import Precision
@@ -80,6 +80,8 @@ def export_scorer(
         CalibrationError: The model has no threshold, or too few good images were given.
         StorageError: `out` cannot be written.
     """
+    if out.is_dir():  # Before minutes of work, which a rename would end.
+        raise StorageError(f"{out} is a folder; name the file to write, such as -o {out / 'scorer.onnx'}.")
     calibration = _calibration_to_export(scorer, images, precision, cut_steps)
     tolerance = tolerance or tolerance_for(scorer.config, precision)
     temporary = out.with_name(out.name + ".tmp")
@@ -90,12 +92,12 @@ def export_scorer(
         if precision != "fp32":
             event(f"setting the threshold anew for {precision} from {len(good_images)} good images")
             steps = scorer.config.search.steps
-            calibration = _recalibrated(scorer, calibration, built.station, steps, good_images)
+            calibration = _recalibrated(calibration, built.station, steps, good_images)
             built = draft.write(calibration)
         event(f"comparing with PyTorch on {len(images)} images")
         own = Scorer(scorer.model, calibration)
         parity = _gate(own, built.station, images, tolerance)
-        cut = [_cut(scorer, calibration, built.station, s, good_images) for s in _fewer(scorer, cut_steps)]
+        cut = [_cut(calibration, built.station, s, good_images) for s in _fewer(scorer, cut_steps)]
         manifest = built.manifest.model_copy(
             update={"parity": parity.to_dict(), "calibrations": (*built.manifest.calibrations, *cut)}
         )
@@ -223,15 +225,15 @@ def _fewer(scorer: Scorer, cut_steps: Sequence[int]) -> list[int]:
 
 
 def _cut(
-    scorer: Scorer, calibration: Calibration, station: StationScorer, steps: int, good_images: Images
+    calibration: Calibration, station: StationScorer, steps: int, good_images: Images
 ) -> StepsCalibration:
     """Thresholds for a shorter search, from the same promise."""
-    new = _recalibrated(scorer, calibration, station, steps, good_images)
+    new = _recalibrated(calibration, station, steps, good_images)
     return StepsCalibration(steps=steps, threshold=new.threshold, review_threshold=new.review_threshold)
 
 
 def _recalibrated(
-    scorer: Scorer, calibration: Calibration, station: StationScorer, steps: int, good_images: Images
+    calibration: Calibration, station: StationScorer, steps: int, good_images: Images
 ) -> Calibration:
     """The model's calibration with thresholds from what the exported file makes of good images."""
     if len(good_images) < _MINIMUM_GOOD:
@@ -240,5 +242,5 @@ def _recalibrated(
             f"{len(good_images)} were given; give their folder with --data."
         )
     scores = [found.score for found in station.with_steps(steps).score(good_images)]
-    config = scorer.config.calibration
-    return recalibrated(calibration, scores, config.false_reject, config.review_share)
+    # Not the config's rates: `calibrate` may have set others since the fit.
+    return recalibrated(calibration, scores, calibration.estimate.requested, calibration.review_share)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from anogan.bundle import Bundle, default_model_path, load_bundle, save_bundle
 from anogan.calibration import Calibration, MapStatistics, calibrate, fit_map_statistics, recalibrated
+from anogan.config import CalibrationConfig, config_from_dict
 from anogan.errors import CalibrationError, DataError
 from anogan.images.folders import GOOD, file_digest, find_images, scan_dataset
 from anogan.recipes.models import scorer_of
@@ -92,35 +93,54 @@ def calibrate_model(
     Args:
         data: A folder of good images; with `good/` and `test/` inside only `good/` is used.
         model: The model folder; see `default_model_path`.
-        false_reject: Share of good parts rejected, at most; the model's own by default.
-        review_share: Share of good parts that may go to review; the model's own by default.
+        false_reject: Share of good parts rejected, at most; that of the fit by default.
+        review_share: Share of good parts that may go to review; that of the fit by default.
         on_image: Told (path, index, total) after each image.
 
     Raises:
+        ConfigError: A share is none that `calibration` in a config takes.
         CalibrationError: Images that trained the model are among them, or all scores are unusable.
     """
     path = default_model_path(model)
     bundle = load_bundle(path)
+    rates = _rates(bundle.config.calibration, false_reject, review_share)
     scorer = scorer_of(bundle)
     images = scan_dataset(data).good or tuple(find_images([data]))
-    _refuse_training_images(bundle, images)
-    config = bundle.config.calibration
+    hashes = _fresh_hashes(bundle, images)
     if scorer.calibration is None:
         raise CalibrationError(f"{path} was saved without map statistics; fit the model again.")
     scores = good_scores(scorer, dict(scorer.calibration.statistics), images, on_image)
-    calibration = recalibrated(
-        scorer.calibration,
-        scores,
-        config.false_reject if false_reject is None else false_reject,
-        config.review_share if review_share is None else review_share,
-    )
-    save_bundle(path, with_calibration(bundle, calibration, source=str(data)))
+    calibration = recalibrated(scorer.calibration, scores, *rates)
+    save_bundle(path, with_calibration(bundle, calibration, source=str(data), hashes=hashes))
     return calibration
 
 
-def with_calibration(bundle: Bundle, calibration: Calibration, *, source: str) -> Bundle:
-    """The bundle with another calibration, and where it came from."""
-    metadata = dict(bundle.metadata) | {"calibrated_on": HELD_OUT, "calibration_source": source}
+def _rates(
+    config: CalibrationConfig, false_reject: float | None, review_share: float | None
+) -> tuple[float, float]:
+    """What to promise, by the rules that hold for a config; told before the images are scored."""
+    asked = {"false_reject": false_reject, "review_share": review_share}
+    given = {key: value for key, value in asked.items() if value is not None}
+    config = config_from_dict(
+        {"calibration": config.model_dump() | given}, where="The new threshold"
+    ).calibration
+    return config.false_reject, config.review_share
+
+
+def with_calibration(
+    bundle: Bundle, calibration: Calibration, *, source: str, hashes: Sequence[str]
+) -> Bundle:
+    """The bundle with another calibration, where it came from, and the SHA-256 of each image of it.
+
+    By these `evaluate` knows a test image that set the threshold.
+    """
+    data = dict(bundle.metadata.get("data", {}))
+    data |= {"n_calibrate": len(hashes), "calibrate_hashes": list(hashes)}
+    metadata = dict(bundle.metadata) | {
+        "data": data,
+        "calibrated_on": HELD_OUT,
+        "calibration_source": source,
+    }
     return replace(
         bundle,
         calibration=calibration.to_json_dict(),
@@ -129,12 +149,15 @@ def with_calibration(bundle: Bundle, calibration: Calibration, *, source: str) -
     )
 
 
-def _refuse_training_images(bundle: Bundle, images: Sequence[Path]) -> None:
+def _fresh_hashes(bundle: Bundle, images: Sequence[Path]) -> list[str]:
+    """SHA-256 of each image; refuses those that trained the model."""
+    hashes = [file_digest(path) for path in images]
     known = set(bundle.metadata.get("data", {}).get("train_hashes", []))
     known |= set(bundle.metadata.get("data", {}).get("early_stop_hashes", []))
-    repeated = [path for path in images if file_digest(path) in known]
+    repeated = [path for path, digest in zip(images, hashes, strict=True) if digest in known]
     if repeated:
         raise CalibrationError(
             f"{len(repeated)} of {len(images)} images, first {repeated[0]}, trained this model; a threshold "
             f"from them promises too much. Calibrate with {GOOD} images that it has not seen."
         )
+    return hashes

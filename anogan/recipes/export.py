@@ -40,7 +40,7 @@ def export_model(
         out: The file.
         model: The model folder; see `default_model_path`.
         data: Images for the comparison: a folder, or a data set with `good/` and `test/`. None takes the
-            folder that the model was fitted on, if it is still there.
+            folder that the model was last calibrated on, by `fit` or `calibrate`, if it is still there.
         precision: See `export_scorer`; another than fp32 gets its threshold from held-out good images.
         cut_steps: Fewer search steps that a station's time budget may cut to; each gets thresholds from
             held-out good images.
@@ -96,11 +96,14 @@ def some_images(model: Path, data: Path | None, n: int) -> list[NDArray[np.gener
 def _source(bundle: Bundle, data: Path | None) -> Path:
     if data is not None:
         return data
-    source = Path(str(bundle.metadata.get("data", {}).get("source", "")))
+    fitted_on = bundle.metadata.get("data", {}).get("source", "")
+    # Where `calibrate` set the threshold since: one for half precision has to be from there too.
+    source = Path(str(bundle.metadata.get("calibration_source", fitted_on)))
     if not source.is_dir() or source == Path():
         raise DataError(
-            f"The images that this model was fitted on ({source}) are not on this machine, and the exported "
-            "file must be compared with PyTorch on some; give them, or others like them, with --data."
+            f"The images that this model was fitted or calibrated on ({source}) are not on this machine, and "
+            "the exported file must be compared with PyTorch on some; give them, or others like them, with "
+            "--data."
         )
     return source
 

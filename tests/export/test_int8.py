@@ -61,7 +61,7 @@ def test_exported_file_is_smaller_near_and_has_its_own_threshold(scorer: Scorer,
         assert got.score == pytest.approx(want.score, rel=0.1)
         assert got.score != want.score
     scores = [found.score for found in station.score(good)]
-    wanted = conformal_threshold(scores, scorer.config.calibration.false_reject)
+    wanted = conformal_threshold(scores, scorer.calibration.estimate.requested)
     assert station.threshold == wanted.threshold != scorer.threshold
 
 

@@ -44,7 +44,7 @@ def test_half_precision_halves_the_file_and_stays_near(
         assert got.score == pytest.approx(want.score, rel=3e-2)
         assert got.score != want.score
     wanted = conformal_threshold(
-        [f.score for f in station.score(good)], scorer.config.calibration.false_reject
+        [f.score for f in station.score(good)], scorer.calibration.estimate.requested
     )
     assert station.threshold == wanted.threshold != scorer.threshold
     assert station.manifest.promise["n_good"] == 6

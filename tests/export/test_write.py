@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from anogan import __version__
-from anogan.calibration import conformal_threshold
+from anogan.calibration import conformal_threshold, recalibrated
 from anogan.errors import CalibrationError, ExportError, StorageError
 from anogan.export import export_scorer
 from anogan.export.parity import Agreement, Parity, Tolerance, measure_parity, require_parity
@@ -126,11 +126,16 @@ def test_an_image_whose_score_is_the_threshold_may_fall_on_either_side(
 
 def test_fewer_steps_get_thresholds_of_their_own(scorer: Scorer, tmp_path: Path) -> None:
     good = random_images(12, SIZE)
-    exported = export_scorer(scorer, tmp_path / "s.onnx", images=good[:2], cut_steps=[0, 1], good_images=good)
+    assert scorer.calibration is not None
+    # Rates that `calibrate` may have set after the fit, so others than the config's.
+    calibration = recalibrated(scorer.calibration, scorer.calibration.scores, 0.3, 0.5)
+    own = Scorer(scorer.model, calibration)
+    exported = export_scorer(own, tmp_path / "s.onnx", images=good[:2], cut_steps=[0, 1], good_images=good)
     assert [c.steps for c in exported.manifest.calibrations] == [3, 1, 0]
     at_zero = [found.score for found in StationScorer(exported.path, steps=0).score(good)]
-    wanted = conformal_threshold(at_zero, scorer.config.calibration.false_reject)
-    assert exported.manifest.calibrations[-1].threshold == wanted.threshold
+    last = exported.manifest.calibrations[-1]
+    assert last.threshold == conformal_threshold(at_zero, 0.3).threshold < max(at_zero)
+    assert last.review_threshold == conformal_threshold(at_zero, 0.5).threshold
 
 
 @pytest.mark.parametrize("steps", [3, 7, -1])
@@ -156,6 +161,8 @@ def test_a_place_that_cannot_be_written_is_one_sentence(scorer: Scorer, tmp_path
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot be written"):
         export_scorer(scorer, tmp_path / "file" / "s.onnx", images=random_images(1, SIZE))
+    with pytest.raises(StorageError, match="is a folder; name the file"):
+        export_scorer(scorer, tmp_path, images=random_images(1, SIZE))
 
 
 def test_every_scale_of_weights_exports(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from anogan.bundle import load_bundle, save_bundle
-from anogan.errors import CalibrationError, DataError
+from anogan.errors import CalibrationError, ConfigError, DataError
 from anogan.images.decode import write_image
 from anogan.recipes import calibrate_model, evaluate, load
 from tests.tiny import DEFECT, SIZE, part, write_parts
@@ -122,6 +122,32 @@ def test_other_good_images_set_another_threshold_and_no_other_score(own_model: P
     assert calibration.estimate.n_good == 15
     assert after.score([part(1)])[0].score == before.score([part(1)])[0].score
     assert sum(score > calibration.threshold for score in calibration.scores) <= 0.2 * 16
+
+
+def test_test_images_that_set_the_threshold_anew_get_no_figures(
+    data: Path, own_model: Path, tmp_path: Path
+) -> None:
+    calibrate_model(data / "test" / "good", own_model, false_reject=0.2)
+
+    with pytest.raises(DataError, match="6 of 11 test images"):
+        evaluate(data, own_model)
+    calibrate_model(write_parts(tmp_path / "fresh", range(800, 815)), own_model)
+    assert evaluate(data, own_model).to_dict()["n_good"] == 6
+
+
+@pytest.mark.parametrize("rates", [{"false_reject": 0.6}, {"false_reject": -1}, {"review_share": 1.5}])
+def test_a_rate_that_a_config_may_not_ask_for_is_refused_before_anything_is_scored(
+    rates: dict[str, float], own_model: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    with pytest.raises(ConfigError, match=f"calibration.{next(iter(rates))}.*{next(iter(rates.values()))}"):
+        calibrate_model(
+            write_parts(tmp_path / "fresh", range(800, 803)),
+            own_model,
+            on_image=lambda path, *_: told.append(path),
+            **rates,
+        )
+    assert not told
 
 
 def test_images_that_trained_the_model_may_not_set_its_threshold(own_model: Path, trained: Path) -> None:
