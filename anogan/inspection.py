@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anogan.errors import ConfigError
+
 
 class Verdict(StrEnum):
     """What the line does with the part."""
@@ -36,6 +38,18 @@ def decide(score: float, threshold: float, review_threshold: float) -> Verdict:
     if score > threshold:
         return Verdict.REJECT
     return Verdict.REVIEW if score > review_threshold else Verdict.PASS
+
+
+def check_overrides(threshold: float | None, steps: int | None) -> None:
+    """Refuses what a scorer cannot be told in the place of the model's own; None is the model's own.
+
+    Raises:
+        ConfigError: The threshold is not finite, or the steps are below 0.
+    """
+    if threshold is not None and not np.isfinite(threshold):
+        raise ConfigError(f"The threshold {threshold} is no number to compare with; give one such as 6.5.")
+    if steps is not None and steps < 0:
+        raise ConfigError(f"steps is {steps}; expected 0 or more.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
     "probe",
     "read_as_stored",
     "read_image",
+    "several",
     "write_image",
 ]
 
@@ -131,6 +133,20 @@ def as_model_image(image: NDArray[Any], *, channels: int, bit_depth: int, name: 
     if image.shape[2] != channels:
         raise ImageError(f"{name} is {width}x{height} {_channel_advice(image.shape[2], channels)}")
     return np.ascontiguousarray(image)
+
+
+def several(images: Sequence[NDArray[Any]] | NDArray[Any]) -> list[NDArray[Any]]:
+    """The images of a list, or of one array (N, H, W, C), as arrays.
+
+    Raises:
+        ShapeError: A single image was given, whose rows would be taken for images.
+    """
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise ShapeError(
+            f"score takes several images and got one array of shape {images.shape}; put a single image "
+            "into a list: score([image])."
+        )
+    return [np.asarray(image) for image in images]
 
 
 def write_image(path: Path, array: NDArray[Any]) -> None:

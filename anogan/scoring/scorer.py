@@ -16,12 +16,12 @@ from torch import Tensor
 from anogan.calibration import PARTS, Calibration, combine, part_name, smooth, spread
 from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
 from anogan.gan.condition import condition_dim, image_of, tile_conditions, with_condition
-from anogan.images.decode import Pixels, as_model_image, read_image
+from anogan.images.decode import Pixels, as_model_image, read_image, several
 from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import from_network, resize, to_network
 from anogan.images.tiling import TilePyramid
 from anogan.images.variants import variant_of
-from anogan.inspection import Inspection, Verdict, decide
+from anogan.inspection import Inspection, Verdict, check_overrides, decide
 from anogan.scoring.evidence import Evidence, FloatMap, image_score, score_weights
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input, residual_map
@@ -53,7 +53,9 @@ class Scorer:
 
         Raises:
             BundleError: The model registers parts but has no reference picture.
+            ConfigError: The threshold is not finite, or the steps are below 0.
         """
+        check_overrides(threshold, steps)
         self.model, self.config = model, model.config
         self.calibration = calibration
         self._threshold, self._steps = threshold, steps
@@ -107,12 +109,7 @@ class Scorer:
         if isinstance(images, Path | str):
             return self.score_file(images, variant)
         self._calibrated()
-        if isinstance(images, np.ndarray) and images.ndim != 4:
-            raise ShapeError(
-                f"score takes several images and got one array of shape {images.shape}; put a single image "
-                "into a list: score([image])."
-            )
-        checked = [self._checked(np.asarray(image), f"image {i}") for i, image in enumerate(images)]
+        checked = [self._checked(image, f"image {i}") for i, image in enumerate(several(images))]
         found = self.evidence(checked, [variant] * len(checked))
         return [self.judge(evidence, image) for evidence, image in zip(found, checked, strict=True)]
 

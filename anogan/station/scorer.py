@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anogan.errors import BundleError, ConfigError, ImageError, ShapeError
-from anogan.images.decode import Pixels, as_model_image, read_image
+from anogan.images.decode import Pixels, as_model_image, read_image, several
 from anogan.images.tiling import TilePyramid
 from anogan.images.variants import variant_index
-from anogan.inspection import Inspection, ScoredFile, Verdict
+from anogan.inspection import Inspection, ScoredFile, Verdict, check_overrides
 from anogan.station.manifest import InputContract, StepsCalibration, parse_manifest
 from anogan.station.sealed import PIECE_KEY, read_sealed
 from anogan.station.session import Session
@@ -129,18 +129,29 @@ class Scorer:
         """The product variants that it must be told of; empty for a model of one product."""
         return tuple(self.manifest.config["network"].get("variants", ()))
 
-    def score(self, images: Sequence[NDArray[Any]], variant: str | None = None) -> list[Inspection]:
-        """One inspection per image, in order.
+    @overload
+    def score(self, images: Path | str, variant: str | None = None) -> Inspection: ...
+    @overload
+    def score(
+        self, images: Sequence[NDArray[Any]] | NDArray[Any], variant: str | None = None
+    ) -> list[Inspection]: ...
+    def score(
+        self, images: Path | str | Sequence[NDArray[Any]] | NDArray[Any], variant: str | None = None
+    ) -> Inspection | list[Inspection]:
+        """One inspection per image, in order; for a file's path its inspection, see `score_file`.
 
         Args:
-            images: (H, W) or (H, W, C) uint8 or uint16 each, RGB.
+            images: (H, W) or (H, W, C) uint8 or uint16 each, RGB; or one array (N, H, W, C).
             variant: Of the product that all of them show, one of `variants`.
 
         Raises:
             ConfigError: The variant is missing, or none that the model knows.
+            ShapeError: One image was given, not several.
             ImageError: An image is not of the size, channels or bit depth that the model takes.
         """
-        checked = [self._checked(image, f"image {index}") for index, image in enumerate(images)]
+        if isinstance(images, Path | str):
+            return self.score_file(images, variant)
+        checked = [self._checked(image, f"image {i}") for i, image in enumerate(several(images))]
         found: dict[int, Inspection] = {}
         for group in _groups(checked):
             inspections = self._score_alike([checked[i] for i in group], variant)
@@ -229,8 +240,7 @@ class Scorer:
         return chosen, chosen.steps < default.steps
 
     def _check_settings(self) -> None:
-        if self._steps is not None and self._steps < 0:
-            raise ConfigError(f"steps is {self._steps}; expected 0 or more.")
+        check_overrides(self._threshold, self._steps)
         if self._budget_ms is None:
             return
         if self._steps is not None:

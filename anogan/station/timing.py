@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,7 +67,11 @@ class Timing:
 def measure_station(job: Job) -> Timing:
     """Times an exported file; every variant takes the same time, so the first one is measured."""
     scorer = Scorer(job.path, providers=[job.device], threads=job.threads)
-    score = partial(scorer.score, variant=next(iter(scorer.variants), None))
+    variant = next(iter(scorer.variants), None)
+
+    def score(images: list[NDArray[Any]]) -> list[Inspection]:
+        return scorer.score(images, variant)
+
     return measure(job, score, scorer.manifest.precision, numpy_matmul_gflops)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anogan.errors import ConfigError, ImageError
+from anogan.errors import ConfigError, ImageError, ShapeError
 from anogan.images.decode import write_image
 from anogan.inspection import Inspection, Verdict, decide
 from anogan.scoring import Scorer as TorchScorer
@@ -54,6 +54,35 @@ def test_both_scorers_keep_the_contract_of_an_inspection(
         for field in fields(Inspection):
             assert type(getattr(found, field.name)) is type(getattr(alone, field.name))
     assert scores([]) == []
+    assert [found.score for found in scores(np.stack(images))] == [found.score for found in together]
+
+
+@pytest.mark.parametrize("kind", ["PyTorch", "ONNX Runtime"])
+def test_both_scorers_take_a_path_and_refuse_a_single_image(
+    kind: str, torch_scorer: TorchScorer, scorer: Scorer, tmp_path: Path
+) -> None:
+    scores: Callable[..., Any] = torch_scorer.score if kind == "PyTorch" else scorer.score
+    image = random_images(1, SIZE)[0]
+    write_image(tmp_path / "1.png", image)
+    found = scores(tmp_path / "1.png")
+
+    assert (found.score, found.path) == (scores([image])[0].score, tmp_path / "1.png")
+    assert scores(str(tmp_path / "1.png")).score == found.score
+    with pytest.raises(ShapeError, match=r"score\(\[image\]\)"):
+        scores(image)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"threshold": float("nan")}, "threshold nan"), ({"steps": -1}, "steps is -1")],
+)
+def test_both_scorers_refuse_the_same_overrides(
+    settings: dict[str, Any], words: str, torch_scorer: TorchScorer, scorer_file: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        TorchScorer(torch_scorer.model, torch_scorer.calibration, **settings)
+    with pytest.raises(ConfigError, match=words):
+        Scorer(scorer_file, **settings)
 
 
 def test_inspections_are_those_of_pytorch(torch_scorer: TorchScorer, scorer: Scorer) -> None:
@@ -172,7 +201,6 @@ def test_an_ample_budget_changes_nothing(scorer_file: Path, scorer: Scorer) -> N
     [
         ({"budget_ms": 0}, "budget_ms is 0"),
         ({"budget_ms": 5, "steps": 2}, "give one"),
-        ({"steps": -1}, "steps is -1"),
         ({"providers": ["gpu"]}, "Unknown provider 'gpu'; expected one of tensorrt, cuda, openvino, cpu"),
     ],
 )
