@@ -22,7 +22,7 @@ from anogan.config import Config
 from anogan.errors import DataError, ImageError
 from anogan.images.alike import Floats, near_duplicate_pairs, outlier_z, spread
 from anogan.images.decode import ImageInfo, probe, read_image
-from anogan.images.folders import Dataset, file_digest, scan_dataset, split_good
+from anogan.images.folders import Dataset, file_digest, scan_dataset, split_good, split_variants
 from anogan.images.tiling import scaled_size
 
 Severity = Literal["error", "warning", "note"]
@@ -135,6 +135,7 @@ class _Folder:
     looks: Sequence[_Look]
     config: Config
     seed: int
+    variants: tuple[str, ...] = ()
 
     @property
     def good(self) -> list[_Look]:
@@ -177,7 +178,7 @@ def examine(root: Path, *, seed: int = 0, config: Config | None = None) -> Docto
     """
     dataset = scan_dataset(root)
     looks, findings = _look_at_all(dataset)
-    folder = _Folder(root, looks, config or Config(), seed)
+    folder = _Folder(root, looks, config or Config(), seed, dataset.variants)
     for finder in _FINDERS:
         findings.extend(finder(folder))
     findings.sort(key=lambda finding: _ORDER.index(finding.severity))
@@ -236,14 +237,14 @@ def _too_small(folder: _Folder) -> Iterator[Finding]:
 def _mixed_sizes(folder: _Folder) -> Iterator[Finding]:
     usual, odd = _unlike_most(folder.looks, lambda look: f"{look.info.width}x{look.info.height}")
     images = folder.config.images
-    resized = images.size is not None or images.on_mixed_sizes == "resize"
-    yield from folder.finding(
-        "mixed-sizes",
-        "note" if resized else "error",
-        odd,
-        f"not of the most common size, {usual}",
-        "they will be resized." if resized else "remove them, or set images.on_mixed_sizes: resize.",
-    )
+    policy = "resize" if images.size is not None else images.on_mixed_sizes
+    advice = {
+        "error": "remove them, or set images.on_mixed_sizes: resize.",
+        "resize": "they will be resized.",
+        "keep": "each is taken at its own size.",
+    }[policy]
+    severity: Severity = "error" if policy == "error" else "note"
+    yield from folder.finding("mixed-sizes", severity, odd, f"not of the most common size, {usual}", advice)
 
 
 def _mixed_modes(folder: _Folder) -> Iterator[Finding]:
@@ -326,10 +327,15 @@ def _exposure(folder: _Folder) -> Iterator[Finding]:
 
 
 def _too_few(folder: _Folder) -> Iterator[Finding]:
-    good = [look.path for look in folder.good]
+    good = tuple(look.path for look in folder.good)
     split, rate = folder.config.split, folder.config.calibration.false_reject
+    shares = (split.early_stop, split.calibrate, folder.seed)
     try:
-        held_out = len(split_good(good, split.early_stop, split.calibrate, folder.seed).calibrate)
+        if folder.variants:  # As `fit` does it: each variant has to be large enough by itself.
+            parts = split_variants(Dataset(folder.root, good, (), folder.variants), *shares)
+        else:
+            parts = split_good(good, *shares)
+        held_out = len(parts.calibrate)
     except DataError as error:
         yield Finding("too-few", "error", str(error))
         return

@@ -106,13 +106,15 @@ def test_images_of_another_size_are_an_error_that_names_them(folder: Path) -> No
     assert "96x72" in finding.message
 
 
-def test_images_of_another_size_are_a_note_where_they_will_be_resized(folder: Path) -> None:
+@pytest.mark.parametrize(("policy", "words"), [("resize", "will be resized"), ("keep", "its own size")])
+def test_images_of_another_size_are_a_note_where_the_settings_take_them(
+    policy: str, words: str, folder: Path
+) -> None:
     write_image(folder / "good" / "wide.png", cv2.resize(draw_part(500), (120, 72)))
-    config = CONFIG.model_copy(
-        update={"images": CONFIG.images.model_copy(update={"on_mixed_sizes": "resize"})}
-    )
+    config = CONFIG.model_copy(update={"images": CONFIG.images.model_copy(update={"on_mixed_sizes": policy})})
     report = examine(folder, config=config)
     assert only(report).severity == "note"
+    assert words in only(report).message
     assert report.ok
 
 
@@ -314,6 +316,16 @@ def test_too_few_images_to_train_at_all_are_an_error(tmp_path: Path) -> None:
         write_image(tmp_path / f"{seed}.png", draw_part(seed))
     finding = only(examine(tmp_path, config=CONFIG))
     assert (finding.kind, finding.severity) == ("too-few", "error")
+
+
+def test_a_variant_of_too_few_images_is_an_error_as_in_fit(tmp_path: Path) -> None:
+    for variant, seeds in {"left": range(40), "right": range(100, 104)}.items():
+        (tmp_path / "good" / variant).mkdir(parents=True)
+        for seed in seeds:
+            write_image(tmp_path / "good" / variant / f"{seed}.png", draw_part(seed))
+    finding = next(f for f in examine(tmp_path, config=CONFIG).findings if f.kind == "too-few")
+    assert finding.severity == "error"
+    assert "right" in finding.message
 
 
 def test_errors_come_first_and_the_report_is_plain_json(folder: Path) -> None:
