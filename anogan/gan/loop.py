@@ -69,10 +69,6 @@ class History:
             if math.isfinite(value):
                 self.points.setdefault(name, []).append((step, value))
 
-    def cut(self, step: int) -> None:
-        """Forgets every point after `step`, as when an older checkpoint is restored; alarms stay."""
-        self.points = {name: [p for p in points if p[0] <= step] for name, points in self.points.items()}
-
 
 Judge = Callable[[History], Sequence[Alarm]]
 

@@ -87,20 +87,6 @@ class TileGrid:
         """How many tiles cover the image."""
         return len(self.tops) * len(self.lefts)
 
-    @cached_property
-    def row_windows(self) -> NDArray[np.float32]:
-        """(H, len(tops) * tile_size): weight of each tile row in each image row; rows sum to 1.
-
-        With the tiles laid side by side as a mosaic (C, len(tops) * t, len(lefts) * t), stitching is
-        `row_windows @ mosaic @ column_windows.T`.
-        """
-        return self._windows(self.image_size[0], self.tops, self._row_weights)
-
-    @cached_property
-    def column_windows(self) -> NDArray[np.float32]:
-        """(W, len(lefts) * tile_size): the same for columns."""
-        return self._windows(self.image_size[1], self.lefts, self._column_weights)
-
     def cut(self, image: NDArray[Any]) -> NDArray[Any]:
         """The tiles of an image.
 
@@ -174,15 +160,6 @@ class TileGrid:
             total[start : start + side] += weight
         shares = [weight / total[start : start + side] for start, weight in zip(starts, weights, strict=True)]
         return np.asarray(shares, np.float32)
-
-    def _windows(
-        self, length: int, starts: tuple[int, ...], weights: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        side = self.tile_size
-        windows = np.zeros((length, len(starts) * side), np.float32)
-        for i, start in enumerate(starts):
-            windows[np.arange(start, start + side), np.arange(i * side, (i + 1) * side)] = weights[i]
-        return windows
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:

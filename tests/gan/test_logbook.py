@@ -38,7 +38,7 @@ def test_steps_that_a_restore_took_back_are_void_in_the_kept_stream(tmp_path: Pa
     book = Logbook(tmp_path, "gan", None)
     for step, loss in ((1, 1.0), (2, 2.0), (3, 30.0)):
         write(book, history, step, loss)
-    history.cut(1)
+    history = History({"g_loss": [(1, 1.0)]})  # As the restored checkpoint has it.
     for step, loss in ((2, 0.2), (3, 0.3)):
         write(book, history, step, loss)
     book.close()
