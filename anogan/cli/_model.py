@@ -66,18 +66,28 @@ def require_model(named: Path | None, *, exported: bool = False) -> Path:
     from anogan.bundle import default_model_path, read_manifest
 
     path = default_model_path(named)
-    if not is_exported(path):
-        read_manifest(path)
-    elif exported:
+    if not exported:
+        require_folder(path)
+    if is_exported(path):
         from anogan.station.sealed import read_sealed
 
         read_sealed(path)
     else:
+        read_manifest(path)
+    return path
+
+
+def require_folder(path: Path) -> None:
+    """Refuses an exported file where only a model folder will do.
+
+    Raises:
+        BundleError: It is one.
+    """
+    if is_exported(path):
         raise BundleError(
             f"{path} is an exported file, which `anogan score` and `anogan benchmark` take; this command "
             "needs the model folder that it was exported from."
         )
-    return path
 
 
 def is_exported(path: Path) -> bool:

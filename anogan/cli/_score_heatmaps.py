@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anogan.errors import StorageError
+from anogan.cli._folders import make_folder
 
 if TYPE_CHECKING:
     from anogan.inspection import ScoredFile
@@ -53,20 +53,14 @@ def write_heatmap(file: ScoredFile, target: Path) -> None:
     from anogan.images.decode import write_image
     from anogan.report.overlay import inspection_panel
 
-    make_folder(target.parent)
+    make_heatmap_folder(target.parent)
     write_image(target, inspection_panel(file.inspection, file.image))
 
 
-def make_folder(folder: Path) -> None:
+def make_heatmap_folder(folder: Path) -> None:
     """Makes the folder of heatmaps.
 
     Raises:
         StorageError: It cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"Heatmaps cannot be written to {folder} ({error.strerror or error}); give --out another folder, "
-            "or --no-heatmaps."
-        ) from error
+    make_folder(folder, "Heatmaps", "give --out another folder, or --no-heatmaps")

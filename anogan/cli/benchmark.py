@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from anogan.cli._folders import make_folder
 from anogan.cli._model import is_exported, require_model
 from anogan.cli._options import JsonOption
 from anogan.cli._terminal import print_note, stdout
@@ -33,7 +34,9 @@ def command(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", "-d", help="Images to score.", show_default="what the model was fitted on"),
+        typer.Option(
+            "--data", "-d", help="Images to score.", show_default="what the model was fitted or calibrated on"
+        ),
     ] = None,
     batch: Annotated[str, typer.Option(metavar="N,N,...", help="Images per call.")] = "1,4,16",
     compiled: Annotated[bool, typer.Option("--compiled", help="Measure torch.compile as well.")] = False,
@@ -49,6 +52,8 @@ def command(
     """Measure how fast a model scores here, in PyTorch and in ONNX Runtime, and whether they agree."""
     batches = _numbers(batch)
     path = require_model(model, exported=True)
+    if out is not None:
+        make_folder(out, "The benchmark", "give another --out")
     from anogan.recipes.benchmark import benchmark
 
     with tempfile.TemporaryDirectory() as work:
@@ -111,7 +116,6 @@ def _write(folder: Path, found: Benchmark) -> None:
 
     rows = [(f"{r.runtime} {r.device} {r.precision}", r.batch, r.images_per_s) for r in found.rows]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(found.to_dict(), indent=1, allow_nan=False)
         (folder / "benchmark.json").write_text(text + "\n", encoding="utf-8")
         (folder / "benchmark.png").write_bytes(speed_plot(rows))

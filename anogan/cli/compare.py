@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from anogan.cli._folders import make_folder
+from anogan.cli._model import require_folder
 from anogan.cli._options import JsonOption, SetOption
 from anogan.cli._plain import finite
 from anogan.cli._progress import TrainingProgress
@@ -75,6 +77,7 @@ def command(
     finds these models again in the report folder, so an interrupted comparison goes on where it was.
     """
     chosen = _entrants(entrants, variant or [], set_ or [])
+    make_folder(report, "The comparison", "give --report another folder")
     from anogan.recipes.compare import compare_entrants
     from anogan.recipes.training import Reporter
 
@@ -108,6 +111,7 @@ def _entrants(
             read_manifest(Path(name))
             found.append(FittedEntrant(name, Path(name)))
         else:
+            require_folder(Path(name))
             configs.append(name)
             found.append(ConfigEntrant(name, _config_of(name, overrides)))
     for text in variants:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from anogan.cli._folders import make_folder
 from anogan.cli._model import require_model
 from anogan.cli._options import JsonOption, ModelOption
 from anogan.cli._plain import finite
@@ -35,6 +36,8 @@ def command(
 ) -> None:
     """Measure a model on labelled test images, at the threshold that good images gave."""
     path = require_model(model)
+    if report is not None:
+        make_folder(report, "The report", "give --report another folder")
     from anogan.recipes import evaluate
 
     with counted("scoring") as on_image:

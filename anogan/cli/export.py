@@ -40,7 +40,7 @@ def command(
             "--data",
             "-d",
             help="Images on which PyTorch and the file must agree: a folder, or one with good/ and test/.",
-            show_default="what the model was fitted on",
+            show_default="what the model was fitted or calibrated on",
         ),
     ] = None,
     precision: Annotated[

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
+from anogan.cli._folders import make_folder
 from anogan.cli._guard import USER_MISTAKE
 from anogan.cli._model import OpenedModel, open_scorer, require_model
 from anogan.cli._options import Device, ModelOption
-from anogan.cli._score_heatmaps import heatmap_paths, make_folder, write_heatmap
+from anogan.cli._score_heatmaps import heatmap_paths, make_heatmap_folder, write_heatmap
 from anogan.cli._score_lines import CsvLines, JsonLines, Lines, TableLines
 from anogan.cli._score_report import ReportPages
 from anogan.cli._terminal import stdout
@@ -115,8 +116,11 @@ def _run(
     """Scores, prints and draws image by image; how many there are of each verdict and of `error`."""
     pages = None if report is None else ReportPages(opened, by_hand=by_hand)
     targets = {} if folder is None else heatmap_paths(images, folder)
+    # Before the first image, not after an hour.
     if folder is not None:
-        make_folder(folder)  # Before the first image, not after an hour.
+        make_heatmap_folder(folder)
+    if report is not None:
+        make_folder(report.parent, "The report", "give --report another place")
     counts: Counter[str] = Counter()
     for file in opened.score_files(images):
         lines.add(file)

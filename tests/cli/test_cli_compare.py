@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from anogan.cli.compare import _entrants
-from anogan.errors import ConfigError
+from anogan.errors import BundleError, ConfigError
 from anogan.recipes.compare import ConfigEntrant
 from anogan.scoring.baselines import BASELINES
 from tests.cli.conftest import Outcome, Run, run_cli
@@ -187,3 +187,10 @@ def test_a_data_set_without_a_test_folder_is_refused(config: Path, parts: Path, 
 
     assert shown.code == 2
     assert "no test images" in shown.stderr
+
+
+def test_an_exported_file_is_no_entrant(tmp_path: Path) -> None:
+    (tmp_path / "scorer.onnx").write_bytes(b"")
+
+    with pytest.raises(BundleError, match="model folder that it was exported from"):
+        _entrants([str(tmp_path / "scorer.onnx")], [], [])

@@ -64,6 +64,25 @@ def test_evaluate_writes_a_report(cli: Any, model: Path, parts: Path) -> None:
     assert json.loads(Path("figures", "evaluation.json").read_text(encoding="utf-8"))["n_defect"] == 3
 
 
+@pytest.mark.parametrize("command", ["evaluate", "score", "compare", "benchmark"])
+def test_a_place_that_takes_no_results_is_told_before_the_work(
+    command: str, cli: Any, model: Path, parts: Path, tmp_path: Path
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_bytes(b"")
+    outcome = cli(
+        *{
+            "evaluate": ("evaluate", "--data", parts, "--model", model, "--report", taken),
+            "score": ("score", parts, "--model", model, "--json", "--report", taken / "x.html"),
+            "compare": ("compare", model, "--data", parts, "--report", taken),
+            "benchmark": ("benchmark", model, "--data", parts, "--out", taken),
+        }[command]
+    )
+
+    _one_mistake(outcome, f"cannot be written to {taken}")
+    assert outcome.stdout == ""
+
+
 def test_evaluate_without_labelled_images_says_what_to_do(cli: Any, model: Path, parts: Path) -> None:
     _one_mistake(cli("evaluate", "--data", parts / "good", "--model", model), "anogan score")
 
@@ -111,6 +130,16 @@ def test_calibrate_refuses_images_that_the_model_was_trained_on(
 
     _one_mistake(cli("calibrate", "--data", parts, "--model", own_model), "trained this model")
     assert bundle_digest(own_model) == before
+
+
+def test_export_compares_on_what_calibrated_the_model_last(own_model: Path, other_good: Path) -> None:
+    from anogan.recipes import calibrate_model
+    from anogan.recipes.export import some_images
+
+    calibrate_model(other_good, own_model, false_reject=0.2)
+    wanted = [read_as_stored(path) for path in sorted(other_good.iterdir())]
+
+    np.testing.assert_array_equal(some_images(own_model, None, 9), wanted)
 
 
 def test_calibrate_refuses_a_rate_that_is_none(cli: Any, own_model: Path, other_good: Path) -> None:
