@@ -40,6 +40,13 @@ def test_an_override_goes_before_the_file(tmp_path: Path) -> None:
     assert (config.search.steps, config.search.lambda_) == (9, 0.2)
 
 
+def test_a_file_may_be_named_by_plain_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 4\n", encoding="utf-8")
+
+    assert load_config(str(path)).seed == 4
+
+
 def test_the_last_of_two_overrides_counts() -> None:
     assert load_config(None, ["seed=1", "seed=2"]).seed == 2
 
@@ -87,6 +94,10 @@ def test_an_unknown_key_is_answered_with_the_nearest_one(override: str, near: st
         ("images.on_mixed_sizes=keep", ("calibration.map: global",)),
         ("monitor.alarms={non-finite: warn}", ("non-finite",)),
         ("score={residual_weight: 0, discrimination_weight: 0, head_weight: 0}", ("at least one",)),
+        ("defects={min_size: 9, max_size: 4}", ("min_size 9", "max_size 4")),
+        ("defects.kinds=[]", ("defects.kinds",)),
+        ("network.attention_at=20", ("attention_at 20", "0, 4, 8, 16, 32")),
+        ("network.attention_at=64", ("attention_at 64",)),
         ("search=3", ("search",)),
     ],
 )
@@ -98,6 +109,15 @@ def test_a_value_that_does_not_fit_is_one_sentence_with_the_key(
 
     for word in words:
         assert word in sentence
+
+
+def test_a_weight_counts_only_where_there_is_its_evidence() -> None:
+    only_the_head = ["score.residual_weight=0", "score.discrimination_weight=0"]
+    no_head = [*only_the_head, "head.enabled=false"]
+
+    assert load_config(None, only_the_head).score.head_weight == 1
+    assert "at least one of the score weights" in _refusal(*no_head)
+    assert load_config(None, [*no_head, "features.weights=resnet18.safetensors"]).head.enabled is False
 
 
 @pytest.mark.parametrize("override", ["search.steps", "=4", "seed.deep=4", "seed=[1"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from anogan.config.section import Section
 
@@ -25,16 +25,24 @@ DefectKind = Literal[
 class SyntheticDefectsConfig(Section):
     """Defects drawn on good images; sizes in pixels of the (resized) image."""
 
-    kinds: tuple[DefectKind, ...] = get_args(DefectKind)
-    min_size: float = Field(3, gt=0)
-    max_size: float = Field(24, gt=0)
-    max_per_tile: int = Field(2, ge=1)
+    kinds: tuple[DefectKind, ...] = Field(
+        get_args(DefectKind), min_length=1, description="Leave out what cannot happen to your part."
+    )
+    min_size: float = Field(3, gt=0, description="Smallest that matters.")
+    max_size: float = Field(24, gt=0, description="Largest that is drawn.")
+    max_per_tile: int = Field(2, ge=1, description="At most so many on one tile.")
+
+    @model_validator(mode="after")
+    def _sizes_rise(self) -> SyntheticDefectsConfig:
+        if self.min_size > self.max_size:
+            raise ValueError(f"min_size {self.min_size:g} must be at most max_size {self.max_size:g}")
+        return self
 
 
 class HeadConfig(Section):
     """Residual head: [x, G(z), |x - G(z)|, feature residual] -> defect logit per pixel."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="Whether there is a head.")
     network: Literal["dilated", "unet"] = Field(
         "dilated",
         description="dilated sees about 60 pixels around each one; unet the whole tile, for defects that are "
@@ -43,6 +51,6 @@ class HeadConfig(Section):
     width: int = Field(
         24, ge=4, description="Channels at half the resolution; up to eight times as many within."
     )
-    steps: int = Field(1000, ge=1)
-    batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    steps: int = Field(1000, ge=1, description="Steps of the head's training, after all others.")
+    batch_size: int = Field(16, ge=1, description="Tiles per step.")
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's.")

@@ -63,7 +63,13 @@ class TilesConfig(Section):
 class SplitConfig(Section):
     """How `good/` is divided; the test folder is never part of it."""
 
-    early_stop: float = Field(0.1, gt=0, lt=0.5, description="Share held out to pick the checkpoint.")
+    early_stop: float = Field(
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Share held out for the monitor, to pick weights and score settings, and for the "
+        "statistics of the anomaly map.",
+    )
     calibrate: float = Field(0.25, gt=0, lt=0.9, description="Share held out for the threshold.")
 
     @model_validator(mode="after")

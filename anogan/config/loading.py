@@ -19,13 +19,13 @@ _BEFORE: dict[str, dict[str, Any]] = {"search": {"gradient": "exact"}}
 Override = Annotated[str, "key.path=value"]
 
 
-def load_config(path: Path | None = None, overrides: Sequence[Override] = ()) -> Config:
+def load_config(path: Path | str | None = None, overrides: Sequence[Override] = ()) -> Config:
     """A config from a YAML file (the defaults without one) and `key.path=value` overrides.
 
     Raises:
         ConfigError: The file is missing or not YAML, a key is unknown, or a value does not fit.
     """
-    tree = {} if path is None else _read_yaml(path)
+    tree = {} if path is None else _read_yaml(Path(path))
     for override in overrides:
         _apply(tree, override)
     return config_from_dict(tree, where="the defaults" if path is None else str(path))

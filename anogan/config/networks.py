@@ -54,14 +54,16 @@ class GanConfig(Section):
 
     steps: int = Field(2000, ge=1, description="Optimiser steps of the generator.")
     batch_size: int = Field(64, ge=2, description="Tiles per step.")
-    generator_learning_rate: float = Field(2e-4, gt=0)
-    discriminator_learning_rate: float = Field(2e-4, gt=0)
+    generator_learning_rate: float = Field(2e-4, gt=0, description="Adam's, of G.")
+    discriminator_learning_rate: float = Field(2e-4, gt=0, description="Adam's, of D.")
     decay_share: float = Field(
         0.0, ge=0, le=1, description="Learning rates fall to 0 over this last share of the steps."
     )
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first decay; 0.5 in Radford 2015.")
-    beta2: float = Field(0.999, ge=0, lt=1)
-    loss: Literal["minimax", "non-saturating", "lsgan", "wgan", "wgan-gp", "hinge"] = "non-saturating"
+    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's second decay.")
+    loss: Literal["minimax", "non-saturating", "lsgan", "wgan", "wgan-gp", "hinge"] = Field(
+        "non-saturating", description="What G and D play for; see docs/training.md."
+    )
     n_critic: int = Field(1, ge=1, description="Discriminator steps per generator step.")
     r1_weight: float = Field(0.0, ge=0, description="R1 gradient penalty (Mescheder 2018), 0 is off.")
     r1_interval: int = Field(16, ge=1, description="Apply R1 each so many steps (lazy).")
@@ -126,9 +128,14 @@ class GanConfig(Section):
 class EncoderConfig(Section):
     """E: image -> z. `joint` trains it with the GAN, `izi_f` after it with G and D frozen."""
 
-    mode: Literal["none", "joint", "izi", "izi_f", "ziz"] = "joint"
+    mode: Literal["none", "joint", "izi", "izi_f", "ziz"] = Field(
+        "joint",
+        description="none: searches start from fixed random codes; joint: trained with the GAN; after it: "
+        "izi (image to code to image), izi_f (also by the residual of D's features), ziz (code to image to "
+        "code).",
+    )
     steps: int = Field(1000, ge=1, description="Steps of a separate encoder training.")
-    learning_rate: float = Field(5e-4, gt=0)
+    learning_rate: float = Field(5e-4, gt=0, description="Adam's, of E.")
     reconstruction_weight: float = Field(50.0, ge=0, description="Weight of |x - G(E(x))| (joint).")
     feature_weight: float = Field(1.0, ge=0, description="Weight of the feature residual.")
     latent_weight: float = Field(0.05, ge=0, description="Pull of E(x) towards the prior N(0, 1).")

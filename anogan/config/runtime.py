@@ -27,7 +27,9 @@ class MonitorConfig(Section):
     """How often training is looked at."""
 
     interval: int = Field(100, ge=1, description="Steps between log lines and health checks.")
-    checkpoint_interval: int = Field(500, ge=1)
+    checkpoint_interval: int = Field(
+        500, ge=1, description="Steps between states that `--resume` goes on from."
+    )
     alarms: dict[AlarmKind, AlarmPolicy] = Field(
         default_factory=dict, description="What an alarm does, where not its default (docs/training.md)."
     )
@@ -42,7 +44,9 @@ class MonitorConfig(Section):
 class RuntimeConfig(Section):
     """The machine."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to compute; auto: cuda, else mps, else cpu."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where it is faster.")
     threads: int | None = Field(None, ge=1, description="CPU threads per process; null is every core.")
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(

@@ -54,7 +54,7 @@ class SearchConfig(Section):
         description="Stop a tile whose best objective fell by less than this share in "
         "`patience` steps; 0 never stops early.",
     )
-    patience: int = Field(5, ge=1)
+    patience: int = Field(5, ge=1, description="See `tolerance`.")
 
     @model_validator(mode="after")
     def _bank_fits(self) -> SearchConfig:
@@ -87,9 +87,11 @@ class ScoreConfig(Section):
         description="Let `fit` replace the weights, smoothing and pooling below by those that best tell "
         "synthetic defects on held-out good images.",
     )
-    residual_weight: float = Field(1.0, ge=0)
-    discrimination_weight: float = Field(0.1, ge=0)
-    head_weight: float = Field(1.0, ge=0)
+    residual_weight: float = Field(1.0, ge=0, description="Of |x - G(z)| per pixel.")
+    discrimination_weight: float = Field(0.1, ge=0, description="Of the difference of D's features.")
+    head_weight: float = Field(
+        1.0, ge=0, description="Of what the head says; counts only with `head.enabled`."
+    )
     perceptual_weight: float = Field(
         1.0, ge=0, description="Counts only where features.weights names a file."
     )
@@ -103,12 +105,6 @@ class ScoreConfig(Section):
     border: int = Field(0, ge=0, description="Pixels at the image border that never count.")
     pooling: Literal["max", "top"] = Field("max", description="Maximum, or mean of the top share.")
     top_share: float = Field(0.001, gt=0, le=1, description="Share of pixels averaged by `top`.")
-
-    @model_validator(mode="after")
-    def _some_evidence(self) -> ScoreConfig:
-        if self.residual_weight + self.discrimination_weight + self.head_weight == 0:
-            raise ValueError("at least one of the score weights must be above 0")
-        return self
 
 
 class CalibrationConfig(Section):

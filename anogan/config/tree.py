@@ -15,11 +15,15 @@ from anogan.config.section import Section
 class Config(Section):
     """A whole model: from the files on disk to the threshold."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="Of the split, the weights and all that training draws.")
     images: ImagesConfig = ImagesConfig()
     tiles: TilesConfig = TilesConfig()
     split: SplitConfig = SplitConfig()
-    augmentation: tuple[AugmentationStep, ...] = ()
+    augmentation: tuple[AugmentationStep, ...] = Field(
+        (),
+        description="Transforms of albumentations on training tiles, each with the name of its class and its "
+        "arguments: {name: HorizontalFlip, args: {p: 0.5}}.",
+    )
     network: NetworkConfig = NetworkConfig()
     gan: GanConfig = GanConfig()
     encoder: EncoderConfig = EncoderConfig()
@@ -38,6 +42,29 @@ class Config(Section):
         if grid != 1 and (size % grid or not _power_of_two(size // grid) or size // grid < 2):
             raise ValueError(
                 f"network.latent_grid {grid} must be 1 or tiles.size {size} divided by a power of two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _attention_has_a_place(self) -> Config:
+        side, size = self.network.attention_at, self.tiles.size
+        if side and not (_power_of_two(side) and 4 <= side <= size // 2):
+            sides = ", ".join(str(2**k) for k in range(2, size.bit_length() - 1))
+            raise ValueError(
+                f"network.attention_at {side} is the side of no feature map; expected 0, {sides}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _some_evidence(self) -> Config:
+        score = self.score
+        weights = score.residual_weight + score.discrimination_weight
+        weights += score.head_weight if self.head.enabled else 0
+        weights += score.perceptual_weight if self.features.weights is not None else 0
+        if weights == 0:
+            raise ValueError(
+                "at least one of the score weights must be above 0 (head_weight counts with head.enabled, "
+                "perceptual_weight with features.weights)"
             )
         return self
 

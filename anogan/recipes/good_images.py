@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anogan.config import Config
-from anogan.errors import DataError
+from anogan.errors import ConfigError, DataError
 from anogan.gan.tiles import load_images
 from anogan.images.decode import probe
 from anogan.images.folders import Dataset, Split, common_size, file_digest, most_common_size
@@ -60,12 +60,24 @@ def read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tup
 
 
 def network_image_size(split: Split, config: Config) -> tuple[int, int] | None:
-    """(height, width) for tiling, or None when each image keeps its own."""
+    """(height, width) for tiling, or None when each image keeps its own.
+
+    Raises:
+        DataError: The images differ in size, or are smaller than a tile.
+        ConfigError: The border that does not count leaves nothing of them.
+    """
+    size = _common_image_size(split, config)
+    if size is not None:
+        _refuse_border(size, config)
+    return size
+
+
+def _common_image_size(split: Split, config: Config) -> tuple[int, int] | None:
     if config.images.size is not None:
         return config.images.size
     paths = split.train + split.early_stop + split.calibrate
     if config.images.on_mixed_sizes == "keep":
-        _refuse_smaller_than_tiles(paths, config)
+        _refuse_too_small(paths, config)
         return None
     size = most_common_size(paths) if config.images.on_mixed_sizes == "resize" else common_size(paths)
     if not _covers_a_tile(size, config):
@@ -74,6 +86,15 @@ def network_image_size(split: Split, config: Config) -> tuple[int, int] | None:
             f"{_at_smallest(config)}; set tiles.size lower, or images.size to enlarge them."
         )
     return size
+
+
+def _refuse_border(size: tuple[int, int], config: Config) -> None:
+    """A border that leaves nothing to score would be found out only after the training."""
+    border = config.score.border
+    if 2 * border >= min(size):
+        raise ConfigError(
+            f"score.border {border} leaves nothing of an image of {size[1]}x{size[0]} pixels; set it lower."
+        )
 
 
 def _covers_a_tile(size: tuple[int, int], config: Config) -> bool:
@@ -86,7 +107,7 @@ def _at_smallest(config: Config) -> str:
     return f" at scale {scales[-1]:g} of tiles.scales" if len(scales) > 1 else ""
 
 
-def _refuse_smaller_than_tiles(paths: Sequence[Path], config: Config) -> None:
+def _refuse_too_small(paths: Sequence[Path], config: Config) -> None:
     infos = {path: probe(path) for path in paths}
     small = [path for path, info in infos.items() if not _covers_a_tile((info.height, info.width), config)]
     if small:
@@ -96,3 +117,5 @@ def _refuse_smaller_than_tiles(paths: Sequence[Path], config: Config) -> None:
             f"{_at_smallest(config)}, first {small[0]} ({info.width}x{info.height}); remove them, or set "
             "tiles.size lower or images.size."
         )
+    smallest = min(infos.values(), key=lambda info: min(info.width, info.height))
+    _refuse_border((smallest.height, smallest.width), config)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from anogan.bundle import load_bundle
-from anogan.errors import AnoganError, BundleError, DataError
+from anogan.errors import AnoganError, BundleError, ConfigError, DataError
 from anogan.gan.loop import Metrics
 from anogan.images.decode import write_image
 from anogan.images.folders import file_digest
@@ -321,6 +321,15 @@ def test_images_smaller_than_a_tile_are_refused_before_training(mode: str, tmp_p
 
     sentence = _refused(DataError, "smaller than tiles.size 32", lambda: fit(data, tmp_path / "m", config))
     assert "40x30" in sentence
+
+
+@pytest.mark.parametrize("mode", ["error", "keep"])
+def test_a_border_that_leaves_nothing_is_refused_before_training(
+    mode: str, good: Path, tmp_path: Path
+) -> None:
+    settings = {"images": {"on_mixed_sizes": mode}, "calibration": {"map": "global"}, "score": {"border": 20}}
+    told = "score.border 20 leaves nothing of an image of 56x40"
+    _refused(ConfigError, told, lambda: fit(good, tmp_path / "model", tiny_config(**settings)))
 
 
 def test_one_small_image_among_kept_sizes_is_named(good: Path, tmp_path: Path) -> None:
