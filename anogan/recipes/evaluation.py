@@ -58,7 +58,7 @@ def evaluate(
     data: Path | str,
     model: Path | str | None = None,
     *,
-    report: Path | None = None,
+    report: Path | str | None = None,
     on_image: Callable[[str, int, int], None] = lambda *_: None,
 ) -> EvaluationRun:
     """Scores a data set's `test/` at the threshold that was calibrated on good images.
@@ -87,7 +87,7 @@ def evaluate(
     _refuse_fitted_images(bundle, samples)
     run = evaluate_scorer(scorer, samples, on_image)
     if report is not None:
-        _write_report(report, data, scorer, bundle, samples, run)
+        _write_report(Path(report), data, scorer, bundle, samples, run)
     return run
 
 
