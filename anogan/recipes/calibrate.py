@@ -13,7 +13,7 @@ from anogan.bundle import Bundle, default_model_path, load_bundle, save_bundle
 from anogan.calibration import Calibration, MapStatistics, calibrate, fit_map_statistics, recalibrated
 from anogan.config import CalibrationConfig, config_from_dict
 from anogan.errors import CalibrationError, DataError
-from anogan.images.folders import GOOD, file_digest, find_images, scan_dataset
+from anogan.images.folders import GOOD, file_digest, scan_dataset
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import gather_evidence
 from anogan.scoring.evidence import image_score
@@ -99,13 +99,16 @@ def calibrate_model(
 
     Raises:
         ConfigError: A share is none that `calibration` in a config takes.
+        DataError: There are no good images.
         CalibrationError: Images that trained the model are among them, or all scores are unusable.
     """
     path = default_model_path(model)
     bundle = load_bundle(path)
     rates = _rates(bundle.config.calibration, false_reject, review_share)
     scorer = scorer_of(bundle)
-    images = scan_dataset(data).good or tuple(find_images([data]))
+    images = scan_dataset(data).good
+    if not images:  # Its test images are no substitute, and some of them are defective.
+        raise DataError(f"{data} holds test/ but no good/; name a folder of good images, or add good/ there.")
     hashes = _fresh_hashes(bundle, images)
     if scorer.calibration is None:
         raise CalibrationError(f"{path} was saved without map statistics; fit the model again.")

@@ -14,7 +14,7 @@ from anogan.errors import DataError
 from anogan.export import Exported, export_scorer
 from anogan.export.graph import Precision
 from anogan.images.decode import read_image
-from anogan.images.folders import GOOD, file_digest, find_images, scan_dataset
+from anogan.images.folders import GOOD, file_digest, scan_dataset
 from anogan.images.tiling import TilePyramid
 from anogan.recipes.models import scorer_of
 
@@ -113,7 +113,7 @@ def _held_out_good(bundle: Bundle, source: Path) -> list[Path]:
     data = bundle.metadata.get("data", {})
     seen = {*data.get("train_hashes", []), *data.get("early_stop_hashes", [])}
     calibrate = set(data.get("calibrate_hashes", []))
-    good = scan_dataset(source).good or tuple(find_images([source]))
+    good = scan_dataset(source).good
     digests = {path: file_digest(path) for path in good}
     fresh = [path for path in good if digests[path] not in seen]
     return sorted(fresh, key=lambda path: digests[path] not in calibrate)

@@ -15,6 +15,7 @@ from anogan.bundle import load_bundle, save_bundle
 from anogan.errors import CalibrationError, ConfigError, DataError
 from anogan.images.decode import write_image
 from anogan.recipes import calibrate_model, evaluate, load
+from anogan.recipes.export import export_model
 from tests.tiny import DEFECT, SIZE, part, write_parts
 
 
@@ -122,6 +123,13 @@ def test_other_good_images_set_another_threshold_and_no_other_score(own_model: P
     assert calibration.estimate.n_good == 15
     assert after.score([part(1)])[0].score == before.score([part(1)])[0].score
     assert sum(score > calibration.threshold for score in calibration.scores) <= 0.2 * 16
+
+
+def test_a_folder_of_test_images_alone_sets_no_threshold(data: Path, own_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds test/ but no good/"):
+        calibrate_model(data, own_model)
+    with pytest.raises(CalibrationError, match="held-out good images, and 0 were given"):
+        export_model(tmp_path / "s.onnx", own_model, data=data, precision="fp16")
 
 
 def test_test_images_that_set_the_threshold_anew_get_no_figures(
