@@ -24,7 +24,10 @@ DTYPES = {"tensor(uint8)": np.uint8, "tensor(uint16)": np.uint16}
 def load(path: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # Inputs with defaults are meant, not worth a warning each.
-    return onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
+    # TensorRT would be listed first, and builds an engine for minutes.
+    there = onnxruntime.get_available_providers()
+    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
+    return onnxruntime.InferenceSession(path, options, providers=providers)
 
 
 def read(path: Path, channels: int) -> np.ndarray:
