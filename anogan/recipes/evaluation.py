@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anogan.bundle import Bundle, default_model_path, load_bundle
 from anogan.errors import CalibrationError, DataError, ImageError, StorageError
-from anogan.images.decode import read_image
+from anogan.images.decode import probe, read_image
 from anogan.images.folders import GOOD, Sample, file_digest, read_mask, scan_dataset
 from anogan.inspection import Inspection, ScoredFile
 from anogan.metrics import Evaluation, evaluate_scores
@@ -126,7 +126,9 @@ def evaluate_scorer(
 
     Raises:
         DataError: None of them can be scored.
+        ImageError: A mask is unreadable, or of another size than its image; before anything is scored.
     """
+    _check_masks(samples)
     scored: list[ScoredFile] = []
     masks: list[NDArray[np.bool_] | None] = []
     kinds: list[str] = []
@@ -136,6 +138,9 @@ def evaluate_scorer(
         on_image(str(sample.path), index + 1, len(samples))
         if file.inspection is None:
             errors[sample.path] = file.error or ""
+            continue
+        if not np.isfinite(file.inspection.score):  # Reviewed by a person, but no figure can count it.
+            errors[sample.path] = f"{sample.path}: its score is {file.inspection.score}, which is no number."
             continue
         shape = file.inspection.anomaly_map.shape
         masks.append(None if sample.mask_path is None else read_mask(sample.mask_path, (shape[0], shape[1])))
@@ -155,6 +160,17 @@ def evaluate_scorer(
     )
     ms = float(np.median([inspection.ms for inspection in inspections]))
     return EvaluationRun(evaluation, inspections, tuple(kinds), ms, errors)
+
+
+def _check_masks(samples: Sequence[Sample]) -> None:
+    for sample in samples:
+        if sample.mask_path is None:
+            continue
+        try:
+            info = probe(sample.path)
+        except ImageError:
+            continue  # Scoring tells why it cannot be read.
+        read_mask(sample.mask_path, (info.height, info.width))
 
 
 def _write_report(

@@ -6,17 +6,21 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from anogan.bundle import load_bundle, save_bundle
-from anogan.errors import CalibrationError, ConfigError, DataError
+from anogan.errors import CalibrationError, ConfigError, DataError, ImageError
 from anogan.images.decode import write_image
+from anogan.images.folders import scan_dataset
+from anogan.inspection import Inspection, decide
 from anogan.recipes import calibrate_model, evaluate, load
+from anogan.recipes.evaluation import evaluate_scorer
 from anogan.recipes.export import export_model
-from tests.tiny import DEFECT, SIZE, part, write_parts
+from tests.tiny import DEFECT, SIZE, part, tiny_config, write_parts
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,45 @@ def test_a_bad_test_image_is_told_and_the_others_count(data: Path, trained: Path
 
     assert [path.name for path in run.errors] == ["text.png"]
     assert run.to_dict()["n_good"] == 6
+
+
+class _Stub:
+    """Scores each image by the number that `scores` holds for its place."""
+
+    config = tiny_config()
+    threshold = 1.0
+
+    def __init__(self, scores: list[float]) -> None:
+        self._scores, self.n_scored = iter(scores), 0
+
+    def evidence(self, images: list[Any], _: object) -> list[Any]:
+        self.n_scored += len(images)
+        return [object() for _ in images]
+
+    def judge(self, _: object, image: Any) -> Inspection:
+        score = next(self._scores)
+        found = np.zeros(image.shape[:2], np.float32)
+        return Inspection(score, 1.0, decide(score, 1.0, 1.0), 0.0, 0.0, 0.0, 0, 1.0, found, image)
+
+
+def test_a_score_that_is_no_number_is_told_with_its_file_and_the_others_count(data: Path) -> None:
+    samples = scan_dataset(data).test
+    scores = [float("nan"), *np.linspace(0, 2, len(samples) - 1)]
+    run = evaluate_scorer(cast(Any, _Stub(scores)), samples)
+
+    assert list(run.errors) == [samples[0].path]
+    assert str(samples[0].path) in run.errors[samples[0].path]
+    assert len(run.inspections) == len(samples) - 1
+
+
+def test_a_mask_of_another_size_is_told_before_anything_is_scored(data: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(data, tmp_path / "data"))
+    write_image(root / "ground_truth" / "bright square" / "704_mask.png", np.zeros((8, 9), np.uint8))
+    stub = _Stub([0.0] * 20)
+
+    with pytest.raises(ImageError, match="is a mask of 9x8"):
+        evaluate_scorer(cast(Any, stub), scan_dataset(root).test)
+    assert stub.n_scored == 0
 
 
 def test_a_folder_without_a_test_set_is_refused(trained: Path) -> None:
