@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,14 @@ def test_driven_steps_find_what_the_whole_file_finds(whole: Path, steps: int) ->
             assert (b.verdict, b.steps_used, b.threshold) == (a.verdict, a.steps_used, a.threshold)
             np.testing.assert_allclose(b.anomaly_map, a.anomaly_map, atol=1e-4)
     assert driven.manifest.calibrations == Scorer(whole).manifest.calibrations
+
+
+def test_threads_get_the_scores_of_a_single_one(whole: Path) -> None:
+    driven, images = StepwiseScorer(whole, threads=1), random_images(8, SIZE)
+    wanted = [driven.score([image])[0].score for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda image: driven.score([image])[0].score, images))
+    assert got == wanted
 
 
 def test_search_ends_when_every_tile_has_settled(tmp_path: Path) -> None:
