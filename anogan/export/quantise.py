@@ -92,6 +92,8 @@ def _quantised(encoder: onnx.ModelProto, tiles: NDArray[np.float32]) -> onnx.Mod
                 per_channel=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
+                # Processors without VNNI add two products in 16 bits, where 8 bits of weights overflow.
+                reduce_range=True,
             )
             return onnx.load(result)
     finally:
