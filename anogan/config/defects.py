@@ -54,3 +54,9 @@ class HeadConfig(Section):
     steps: int = Field(1000, ge=1, description="Steps of the head's training, after all others.")
     batch_size: int = Field(16, ge=1, description="Tiles per step.")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's.")
+    image_weight: float = Field(
+        0.5,
+        ge=0,
+        description="Weight of each tile's strongest good spot and strongest defect in the loss, of which an "
+        "image's score is made: more finds weaker defects, less marks whole ones.",
+    )

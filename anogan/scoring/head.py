@@ -21,7 +21,6 @@ from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input
 
 DICE_SMOOTHING = 1.0
-IMAGE_WEIGHT = 0.5
 SPOT = 5  # Side of the average, pixels.
 SPOT_PIXELS = 20  # So many averages make a tile's strongest spot.
 
@@ -68,7 +67,9 @@ class HeadStage:
         x, mask = self._evidence(self._source, step, self.config.head.batch_size)
         with autocast(self._device, self._precision):
             logits = self.head(x.contiguous(memory_format=torch.channels_last)).float()
-        loss = segmentation_loss(logits, mask) + IMAGE_WEIGHT * image_loss(logits, mask)
+        loss = segmentation_loss(logits, mask)
+        if self.config.head.image_weight > 0:
+            loss = loss + self.config.head.image_weight * image_loss(logits, mask)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         ranks.average_gradients(self.head)
