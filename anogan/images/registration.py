@@ -26,6 +26,7 @@ _ITERATIONS, _EPSILON, _BLUR = 100, 1e-6, 5
 _MIN_CORRELATION = 0.3  # Below it the two pictures do not show the same part.
 _MAX_SHIFT = 0.25  # Of the side; a part further off is not in its fixture.
 _MAX_ROTATION = math.radians(20)
+_SLACK = 0.1  # Pixels outside of the photograph that still come from it by nine tenths.
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +78,17 @@ class Alignment:
         return np.asarray(warped, np.float32).reshape(pixels.shape)
 
     def seen(self, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """(H, W): pixels of the registered image that really come from the photograph."""
+        """(H, W): pixels of the registered image that come from the photograph by nine tenths at least.
+
+        ECC is right to some hundredths of a pixel: a part that lies straight must not lose its first row.
+        """
         height, width = size
         y, x = np.mgrid[:height, :width].astype(np.float32)
         from_x = self.warp[0, 0] * x + self.warp[0, 1] * y + self.warp[0, 2]
         from_y = self.warp[1, 0] * x + self.warp[1, 1] * y + self.warp[1, 2]
-        inside = (from_x >= 0) & (from_x <= width - 1) & (from_y >= 0) & (from_y <= height - 1)
-        return np.asarray(inside, np.bool_)
+        in_x = (from_x >= -_SLACK) & (from_x <= width - 1 + _SLACK)
+        in_y = (from_y >= -_SLACK) & (from_y <= height - 1 + _SLACK)
+        return np.asarray(in_x & in_y, np.bool_)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anogan.errors import ShapeError
-from anogan.images.registration import Aligner, align_all, grey, make_reference
+from anogan.images.registration import Aligner, Alignment, align_all, grey, make_reference
 
 SIZE = (96, 120)
 
@@ -104,6 +104,12 @@ def test_a_spot_goes_to_the_reference_and_back_to_its_place() -> None:
 def centre(values: NDArray[Any]) -> tuple[float, float]:
     y, x = np.mgrid[: values.shape[0], : values.shape[1]]
     return float((x * values).sum() / values.sum()), float((y * values).sum() / values.sum())
+
+
+def test_a_part_that_lies_straight_to_some_hundredths_of_a_pixel_is_seen_whole() -> None:
+    for shift in (-0.03, 0.03):
+        warp = np.array([[1, 0, shift], [0, 1, shift]], np.float32)
+        assert Alignment(warp, 0.9, converged=True).seen(SIZE).all()
 
 
 def test_pixels_that_the_photograph_does_not_hold_are_marked_as_not_seen() -> None:

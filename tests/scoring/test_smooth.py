@@ -62,13 +62,15 @@ def test_slope_of_a_difference_has_no_jump_and_is_its_sign_away_from_0() -> None
 
 
 def test_a_nudge_of_the_image_moves_the_result_as_little_however_long_the_search() -> None:
-    def part(gradient: str, steps: int) -> float:
+    def parts(gradient: str) -> Tensor:
         config = small_config(search={"gradient": gradient, "learning_rate": 0.1})
         model = build_model(config, with_head=False)
         inverter = Inverter(config, model.networks, model.feature_scales)
-        x = 0.5 * torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+        # So many tiles that some residual changes its sign on any processor.
+        x = 0.5 * torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(2))
         nudge = 1e-6 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-        return float((inverter.search(x, steps).z - inverter.search(x + nudge, steps).z).abs().max())
+        return (inverter.search(x, 20).z - inverter.search(x + nudge, 20).z).abs().flatten(1).amax(dim=1)
 
-    assert part("smooth", 20) < 1e-4
-    assert part("exact", 20) > 10 * part("smooth", 20), "else nothing here needs to be smooth"
+    smooth, exact = parts("smooth"), parts("exact")
+    assert smooth.mean() < 2e-5
+    assert exact.max() > 100 * smooth.max(), "else nothing here needs to be smooth"
