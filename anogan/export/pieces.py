@@ -28,8 +28,8 @@ from anogan.export.networks import FoldedNetworks
 from anogan.export.search import begin_search, end_search, search_step, what_is_read
 from anogan.export.support import refuse_unsupported
 from anogan.scoring.model import Model
+from anogan.station.stepwise import NEW, STATE
 
-STATE, NEW = "state_", "new_"
 _MAPS = ("z", "m", "v", "best_z")
 _SCALARS = ("decay1", "decay2", "step")
 _OF_ADAM = ("m", "v", "decay1", "decay2")  # Of no use after the last step.

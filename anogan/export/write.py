@@ -105,7 +105,7 @@ def export_scorer(
         pieces: tuple[Path, ...] = ()
         if single_step:
             event("writing the pieces for hosts that drive the steps")
-            pieces = write_pieces(own, out, content, manifest, images, tolerance, encoder)
+            pieces = write_pieces(own, out, content, built.station, manifest, images, tolerance, encoder)
         write_file(temporary, content)
         replace_file(temporary, out)
     finally:

@@ -24,6 +24,7 @@ def write_pieces(
     scorer: Scorer,
     out: Path,
     whole: bytes,
+    station: StationScorer,
     manifest: ScorerManifest,
     images: Images,
     tolerance: Tolerance,
@@ -35,6 +36,7 @@ def write_pieces(
         scorer: The PyTorch scorer with the calibration of the file.
         out: Where the whole file will lie.
         whole: Its bytes; their hash names the export that the pieces belong to.
+        station: The whole file with the same thresholds, loaded.
         manifest: What the whole file says of itself, and so every piece.
         images: On which both must agree.
         tolerance: Its `exact` is what their scores may differ by: the runtime optimises the two otherwise.
@@ -66,11 +68,10 @@ def write_pieces(
         ) from error
     with folder as work:
         draft = Path(work) / out.name
-        write_file(draft, whole)
         for name, path in piece_paths(draft).items():
             piece = json.dumps({"name": name, "of": export})
             write_file(path, serialised(pieces[name], manifest, **{PIECE_KEY: piece}))
-        _require_agreement(StationScorer(draft), StepwiseScorer(draft), images, tolerance)
+        _require_agreement(station, StepwiseScorer(draft), images, tolerance)
         for name, path in piece_paths(draft).items():
             replace_file(path, piece_paths(out)[name])
     return tuple(piece_paths(out).values())

@@ -14,6 +14,7 @@ from anogan.calibration import Calibration, MapStatistics, calibrate, fit_map_st
 from anogan.config import CalibrationConfig, config_from_dict
 from anogan.errors import CalibrationError, DataError
 from anogan.images.folders import GOOD, file_digest, scan_dataset
+from anogan.recipes.good_images import TRAINED_ON, hashes_in
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import gather_evidence
 from anogan.scoring.evidence import image_score
@@ -155,8 +156,7 @@ def with_calibration(
 def _fresh_hashes(bundle: Bundle, images: Sequence[Path]) -> list[str]:
     """SHA-256 of each image; refuses those that trained the model."""
     hashes = [file_digest(path) for path in images]
-    known = set(bundle.metadata.get("data", {}).get("train_hashes", []))
-    known |= set(bundle.metadata.get("data", {}).get("early_stop_hashes", []))
+    known = hashes_in(bundle, TRAINED_ON)
     repeated = [path for path, digest in zip(images, hashes, strict=True) if digest in known]
     if repeated:
         raise CalibrationError(

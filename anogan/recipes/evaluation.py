@@ -18,14 +18,13 @@ from anogan.images.folders import GOOD, Sample, file_digest, read_mask, scan_dat
 from anogan.inspection import Inspection, ScoredFile
 from anogan.metrics import Evaluation, evaluate_scores
 from anogan.recipes.calibrate import HELD_OUT
+from anogan.recipes.good_images import TRAINED_ON, hashes_in
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import score_files
 from anogan.report.html import write_report
 from anogan.report.plots import roc_curve, score_histogram
 from anogan.scoring import Scorer
 from anogan.scoring.judge import Judge
-
-SPLIT = ("train", "early_stop", "calibrate")  # What the metadata calls the parts of good/.
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,7 @@ def _require_good_calibration(bundle: Bundle, path: Path) -> None:
 
 
 def _refuse_fitted_images(bundle: Bundle, samples: Sequence[Sample]) -> None:
-    data = bundle.metadata.get("data", {})
-    known = {digest for name in SPLIT for digest in data.get(f"{name}_hashes", [])}
+    known = hashes_in(bundle, (*TRAINED_ON, "calibrate"))
     leaked = [sample.path for sample in samples if _digest(sample.path) in known]
     if leaked:
         raise DataError(
@@ -128,7 +126,7 @@ def evaluate_scorer(
         DataError: None of them can be scored.
         ImageError: A mask is unreadable, or of another size than its image; before anything is scored.
     """
-    _check_masks(samples)
+    mask_of = _read_masks(samples)
     scored: list[ScoredFile] = []
     masks: list[NDArray[np.bool_] | None] = []
     kinds: list[str] = []
@@ -142,8 +140,7 @@ def evaluate_scorer(
         if not np.isfinite(file.inspection.score):  # Reviewed by a person, but no figure can count it.
             errors[sample.path] = f"{sample.path}: its score is {file.inspection.score}, which is no number."
             continue
-        shape = file.inspection.anomaly_map.shape
-        masks.append(None if sample.mask_path is None else read_mask(sample.mask_path, (shape[0], shape[1])))
+        masks.append(mask_of.get(sample.path))
         kinds.append(sample.kind)
         scored.append(file)
     if not scored:
@@ -162,7 +159,9 @@ def evaluate_scorer(
     return EvaluationRun(evaluation, inspections, tuple(kinds), ms, errors)
 
 
-def _check_masks(samples: Sequence[Sample]) -> None:
+def _read_masks(samples: Sequence[Sample]) -> dict[Path, NDArray[np.bool_]]:
+    """The ground truth of each image that has some and can be read."""
+    found = {}
     for sample in samples:
         if sample.mask_path is None:
             continue
@@ -170,7 +169,8 @@ def _check_masks(samples: Sequence[Sample]) -> None:
             info = probe(sample.path)
         except ImageError:
             continue  # Scoring tells why it cannot be read.
-        read_mask(sample.mask_path, (info.height, info.width))
+        found[sample.path] = read_mask(sample.mask_path, (info.height, info.width))
+    return found
 
 
 def _write_report(

@@ -16,6 +16,7 @@ from anogan.export.graph import Precision
 from anogan.images.decode import read_image
 from anogan.images.folders import GOOD, file_digest, scan_dataset
 from anogan.images.tiling import TilePyramid
+from anogan.recipes.good_images import TRAINED_ON, hashes_in
 from anogan.recipes.models import scorer_of
 
 GATE_IMAGES = 8
@@ -110,9 +111,7 @@ def _source(bundle: Bundle, data: Path | None) -> Path:
 
 def _held_out_good(bundle: Bundle, source: Path) -> list[Path]:
     """Good images that trained nothing; those of the calibration first."""
-    data = bundle.metadata.get("data", {})
-    seen = {*data.get("train_hashes", []), *data.get("early_stop_hashes", [])}
-    calibrate = set(data.get("calibrate_hashes", []))
+    seen, calibrate = hashes_in(bundle, TRAINED_ON), hashes_in(bundle, ("calibrate",))
     good = scan_dataset(source).good
     digests = {path: file_digest(path) for path in good}
     fresh = [path for path in good if digests[path] not in seen]

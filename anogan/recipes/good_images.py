@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anogan.bundle import Bundle
 from anogan.config import Config
 from anogan.errors import ConfigError, DataError
 from anogan.gan.tiles import load_images
@@ -28,6 +29,16 @@ def hashes_of(split: Split) -> dict[str, list[str]]:
     """SHA-256 of every good image, by the part that it is in."""
     parts = {"train": split.train, "early_stop": split.early_stop, "calibrate": split.calibrate}
     return {name: [file_digest(path) for path in paths] for name, paths in parts.items()}
+
+
+TRAINED_ON = ("train", "early_stop")
+"""The parts of good/, as `hashes_of` names them, that a model has learned from."""
+
+
+def hashes_in(bundle: Bundle, parts: Sequence[str]) -> set[str]:
+    """SHA-256 of the good images that were in these parts of a model's fit."""
+    data = bundle.metadata.get("data", {})
+    return {digest for name in parts for digest in data.get(f"{name}_hashes", [])}
 
 
 def refuse_leak(dataset: Dataset, hashes: Mapping[str, Sequence[str]]) -> None:

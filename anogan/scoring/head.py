@@ -157,9 +157,8 @@ def image_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """
     defective = mask > 0.5
     averaged = F.avg_pool2d(logits, SPOT, stride=1, padding=SPOT // 2, count_include_pad=False)
-    return _mean_over(F.softplus(_strongest(averaged, ~defective)), (~defective).flatten(1).any(dim=1)) + (
-        _mean_over(F.softplus(-_strongest(averaged, defective)), defective.flatten(1).any(dim=1))
-    )
+    good = _mean_where(F.softplus(_strongest(averaged, ~defective)), ~defective)
+    return good + _mean_where(F.softplus(-_strongest(averaged, defective)), defective)
 
 
 def _strongest(x: Tensor, where: Tensor) -> Tensor:
@@ -170,6 +169,10 @@ def _strongest(x: Tensor, where: Tensor) -> Tensor:
     return values.where(there, 0).sum(dim=1) / there.sum(dim=1).clamp_min(1)
 
 
-def _mean_over(losses: Tensor, tiles: Tensor) -> Tensor:
-    """Over those tiles of all ranks; the mean of the ranks' gradients is the gradient of the global mean."""
+def _mean_where(losses: Tensor, where: Tensor) -> Tensor:
+    """Mean over the tiles of all ranks that have such pixels.
+
+    The mean of the ranks' gradients is the gradient of the global mean.
+    """
+    tiles = where.flatten(1).any(dim=1)
     return (losses * tiles).sum() / ranks.mean(tiles.sum().float()).clamp_min(1 / ranks.count())

@@ -16,7 +16,8 @@ from anogan.station.sealed import PIECE_KEY, read_sealed
 from anogan.station.session import Session
 
 PIECES = ("begin", "step", "finish")
-_STATE, _NEW, _ACTIVE = "state_", "new_", "state_active"
+STATE, NEW = "state_", "new_"  # How the pieces name what goes from step to step, and its next value.
+_ACTIVE = STATE + "active"
 
 
 def piece_paths(path: Path) -> dict[str, Path]:
@@ -81,12 +82,12 @@ class _Pieces:
 
     def _search(self, begun: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """The state after at most so many steps, which go to and fro between two sets of buffers."""
-        here = {name: value for name, value in begun.items() if name.startswith(_STATE)}
+        here = {name: value for name, value in begun.items() if name.startswith(STATE)}
         if steps == 0:
             return here
         read = {name: begun[name] for name in self._step.inputs if name not in here}
         new = self._step.start(read | here)
-        there = {name.removeprefix(_NEW): value for name, value in new.items()}
+        there = {name.removeprefix(NEW): value for name, value in new.items()}
         states = (here, there)
         ways = (self._way(read, here, there), self._way(read, there, here))
         for taken in range(1, steps):
@@ -99,4 +100,4 @@ class _Pieces:
     def _way(
         self, read: Mapping[str, Any], start: Mapping[str, Any], end: Mapping[str, Any]
     ) -> Callable[[], None]:
-        return self._step.between({**read, **start}, {_NEW + name: value for name, value in end.items()})
+        return self._step.between({**read, **start}, {NEW + name: value for name, value in end.items()})

@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Sequence[str]] = {
     "search_speed": (),
     "training_throughput": (),
     "search_objective": (MODEL, IMAGES),
+    "search_against_public": (MODEL, IMAGES),
 }
 """Script name -> its arguments; add a benchmark here."""
 
