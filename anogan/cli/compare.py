@@ -73,8 +73,11 @@ def command(
 ) -> None:
     """Set models, configs, variants and baselines side by side in one table, over data sets and seeds.
 
-    Model folders are evaluated as they are. Configs are fitted once per data set and seed; a later call
-    finds these models again in the report folder, so an interrupted comparison goes on where it was.
+    Model folders are evaluated as they are. Configs are fitted once per data set and seed.
+
+    A later call finds these models again in the report folder, so an interrupted comparison goes on.
+
+    Variants that differ only in head or score are measured on one GAN, which is trained once.
     """
     chosen = _entrants(entrants, variant or [], set_ or [])
     make_folder(report, "The comparison", "give --report another folder")

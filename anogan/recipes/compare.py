@@ -22,6 +22,7 @@ from anogan.recipes.calibrate import calibrate_scorer
 from anogan.recipes.evaluation import EvaluationRun, evaluate, evaluate_scorer, write_json
 from anogan.recipes.fitting import fit
 from anogan.recipes.good_images import network_image_size
+from anogan.recipes.shared_stages import SharedStages
 from anogan.recipes.training import Reporter
 from anogan.recipes.variants import split_dataset
 from anogan.report.comparison import write_comparison_report
@@ -102,9 +103,10 @@ def compare_entrants(
 ) -> Comparison:
     """Fits what is not fitted yet, evaluates everything the same way, writes the table.
 
-    Below `work` lie `compare.html`, `compare.json` and the models. A later call with the same settings and
-    images takes the models from there, so an interrupted comparison goes on where it was. A run that
-    fails is told in the table and the others go on.
+    Below `work` lie `compare.html`, `compare.json`, the models and the stages of their training. A later call
+    with the same settings and images takes the models from there, so an interrupted comparison goes on where
+    it was. Configs that differ only in what a stage does not read share it: two scores of one GAN are
+    compared on that GAN. A run that fails is told in the table and the others go on.
 
     Args:
         entrants: With names of their own.
@@ -209,7 +211,8 @@ def _config_job(session: _Session, name: str, config: Config, dataset: Dataset) 
             session.reporter.event(f"Taken from {path}, fitted earlier; delete it to fit it again.")
         else:
             begun = path.with_name(f"{label}.checkpoints").is_dir()
-            fit(dataset.root, path, config, resume=begun, reporter=session.reporter)
+            stages = SharedStages(session.work / "stages")
+            fit(dataset.root, path, config, resume=begun, reporter=session.reporter, stages=stages)
         return _fitted_job(session, name, config.seed, dataset, path).measure()
 
     return _Job(name, "model", config.seed, dataset, measure)

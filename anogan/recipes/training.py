@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ class Run:
     reporter: Reporter
     resume: bool
     histories: dict[str, History] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def train(self, stage: Stage) -> None:
         """One stage to its end, with its checkpoint, its log and the monitor's judgement."""
@@ -65,10 +67,12 @@ class Run:
             self._judge if watched else lambda _: (),
             monitor.alarms.get("non-finite") == "stop",
         )
+        started = time.monotonic()
         try:
             self.histories[stage.name] = run_stage(stage, settings, resume=self.resume)
         finally:
             logbook.close()
+        self.seconds[stage.name] = time.monotonic() - started
 
     def _judge(self, history: History) -> list[Alarm]:
         return judge_gan(self.config, history.points)

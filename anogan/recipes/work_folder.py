@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from anogan.config import Config, config_to_dict
@@ -53,8 +53,8 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def run_digest(config: Config, hashes: Mapping[str, Sequence[str]]) -> str:
-    """SHA-256 of what is trained on what: settings without the machine's, and the images."""
+def run_digest(config: Config, hashes: Mapping[str, Sequence[str]], without: Collection[str] = ()) -> str:
+    """SHA-256 of what is trained on what: images and settings, `without` some sections and the machine's."""
     # The machine may change between start and resume; what is trained may not.
-    settings = {key: value for key, value in config_to_dict(config).items() if key != "runtime"}
+    settings = {k: v for k, v in config_to_dict(config).items() if k != "runtime" and k not in without}
     return hashlib.sha256(repr((settings, hashes)).encode()).hexdigest()

@@ -16,6 +16,7 @@ from anogan.gan.loop import Metrics
 from anogan.images.decode import write_image
 from anogan.images.folders import file_digest
 from anogan.recipes import FitResult, fit
+from anogan.recipes.shared_stages import SharedStages
 from anogan.recipes.training import Reporter
 from tests.tiny import part, tiny_config, write_parts
 
@@ -69,6 +70,54 @@ def _refused(kind: type[AnoganError], words: str, call: Callable[[], object]) ->
         call()
     assert "\n" not in str(refused.value)
     return str(refused.value)
+
+
+# ---- stages in common
+
+
+def _with(good: Path, out: Path, stages: SharedStages | None, **sections: Any) -> tuple[Path, list[str]]:
+    listener = _Listener()
+    fit(good, out, tiny_config(**sections), reporter=listener.reporter, stages=stages)
+    return out, listener.stages
+
+
+def test_a_fit_takes_the_stages_that_another_config_does_not_change(good: Path, tmp_path: Path) -> None:
+    stages = SharedStages(tmp_path / "stages")
+    _, first = _with(good, tmp_path / "first", stages)
+    _, scored = _with(good, tmp_path / "scored", stages, score={"smoothing_sigma": 2.0})
+    _, headed = _with(good, tmp_path / "headed", stages, search={"steps": 1})
+    _, taught = _with(good, tmp_path / "taught", stages, gan={"steps": 4})
+
+    both = {"gan", "head"}
+    assert [both & set(trained) for trained in (first, scored, headed, taught)] == [
+        both,
+        set(),
+        {"head"},
+        both,
+    ]
+
+
+@pytest.mark.parametrize("sections", [{"score": {"smoothing_sigma": 2.0}}, {"search": {"steps": 1}}])
+def test_a_fit_with_stages_in_common_equals_one_without(
+    sections: dict[str, Any], good: Path, tmp_path: Path
+) -> None:
+    stages = SharedStages(tmp_path / "stages")
+    _with(good, tmp_path / "other", stages)
+    shared, _ = _with(good, tmp_path / "shared", stages, **sections)
+    alone, _ = _with(good, tmp_path / "alone", None, **sections)
+
+    assert _same(shared, alone)
+    first, second = (load_bundle(path) for path in (shared, alone))
+    assert first.calibration == second.calibration
+    assert first.metadata["metrics"] == second.metadata["metrics"]
+
+
+def test_other_images_share_no_stage(good: Path, tmp_path: Path) -> None:
+    stages = SharedStages(tmp_path / "stages")
+    _with(good, tmp_path / "first", stages)
+    _, trained = _with(write_parts(tmp_path / "others", range(20, 36)), tmp_path / "second", stages)
+
+    assert {"gan", "head"} <= set(trained)
 
 
 # ---- resuming
