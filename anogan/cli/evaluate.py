@@ -34,7 +34,10 @@ def command(
         Path | None, typer.Option(help="Folder to write a HTML report and the figures to.")
     ] = None,
 ) -> None:
-    """Measure a model on labelled test images, at the threshold that good images gave."""
+    """Measure a model on labelled test images, at the threshold that good images gave.
+
+    Exit code 2: some images could not be scored, or another mistake.
+    """
     path = require_model(model)
     if report is not None:
         make_folder(report, "The report", "give --report another folder")
@@ -44,11 +47,13 @@ def command(
         run = evaluate(data, path, report=report, on_image=on_image)
     if json_:
         typer.echo(json.dumps(finite(run.to_dict()), allow_nan=False))
-        return
-    _print(run.to_dict())
+    else:
+        _print(run.to_dict())
+        if report is not None:
+            stdout().print(f"The report is in {report}.")
     _print_errors(run)
-    if report is not None:
-        stdout().print(f"The report is in {report}.")
+    if run.errors:
+        raise typer.Exit(2)
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -32,12 +32,14 @@ def load(path: str) -> onnxruntime.InferenceSession:
 
 def read(path: Path, channels: int) -> np.ndarray:
     # Not cv2.imread: it knows no Unicode names on Windows.
-    flags = (cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_ANYDEPTH
     data = np.fromfile(path, np.uint8)
-    image = None if data.size == 0 else cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    image = None if data.size == 0 else cv2.imdecode(data, flags)
     if image is None:
         raise ValueError("cannot be decoded as an image")
-    return image[..., ::-1] if channels == 3 else image[..., None]  # OpenCV reads BGR, the model RGB.
+    image = image[..., None] if image.ndim == 2 else image[..., 2::-1]  # OpenCV reads BGRA, the model RGB.
+    grey = (image == image[..., :1]).all()  # A grey picture that was stored as colour is still one.
+    return image[..., :1] if channels == 1 and grey else image
 
 
 def score(session: onnxruntime.InferenceSession, path: Path) -> dict[str, object]:

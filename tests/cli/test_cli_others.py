@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,17 @@ def test_evaluate_writes_a_report(cli: Any, model: Path, parts: Path) -> None:
     assert "hot spot" in page
     assert "Training curves" in page
     assert json.loads(Path("figures", "evaluation.json").read_text(encoding="utf-8"))["n_defect"] == 3
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_evaluate_tells_by_its_exit_code_that_an_image_could_not_be_scored(
+    cli: Any, model: Path, parts: Path, tmp_path: Path, form: list[str]
+) -> None:
+    shutil.copytree(parts, tmp_path / "set")
+    (tmp_path / "set" / "test" / "good" / "torn.png").write_bytes(b"")
+    outcome = cli("evaluate", "--data", tmp_path / "set", "--model", model, *form)
+    assert outcome.code == 2
+    assert "torn.png" in outcome.stderr
 
 
 @pytest.mark.parametrize("command", ["evaluate", "score", "compare", "benchmark"])

@@ -162,6 +162,19 @@ def test_python_program_gives_the_scores_of_the_package(
     assert code in (1, 2)
 
 
+def test_python_program_scores_no_colour_with_a_grey_model(
+    repository: Path, deep_grey_file: Path, tmp_path: Path
+) -> None:
+    grey, colour = (random_images(1, (33, 47), channels=n, bit_depth=16)[0] for n in (1, 3))
+    write_image(tmp_path / "0.png", grey)
+    write_image(tmp_path / "1.png", np.repeat(grey, 3, axis=2))
+    write_image(tmp_path / "2.png", colour)
+    example = repository / "deploy" / "python" / "score.py"
+    _, lines, _ = run(sys.executable, example, deep_grey_file, tmp_path)
+    assert_same(lines[:2], Scorer(deep_grey_file), [grey, grey])
+    assert "(33, 47, 3)" in str(lines[2]["error"])
+
+
 def test_examples_are_short_enough_to_read(repository: Path) -> None:
     for name in ("cpp/score.cpp", "python/score.py"):
         assert len((repository / "deploy" / name).read_text(encoding="utf-8").splitlines()) < MAX_LINES
