@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anogan.config import Config
+from anogan.config import Config, ImagesConfig
 from anogan.errors import DataError, ImageError
 from anogan.images.alike import Floats, near_duplicate_pairs, outlier_z, spread
-from anogan.images.decode import ImageInfo, probe, read_image
+from anogan.images.decode import ImageInfo, Pixels, as_model_image, probe, read_as_stored
 from anogan.images.folders import Dataset, file_digest, scan_dataset, split_good, split_variants
 from anogan.images.tiling import scaled_size
 
@@ -115,6 +115,7 @@ class _Look:
         detail: log of the Laplacian's variance over the grey levels' variance; falls with blur.
         bright: Share of pixels at the upper end of the range.
         dark: Share of pixels at the lower end.
+        fits: It has the channels and the bit depth that the config names.
     """
 
     path: Path
@@ -127,6 +128,7 @@ class _Look:
     detail: float
     bright: float
     dark: float
+    fits: bool
 
 
 @dataclass(frozen=True)
@@ -167,17 +169,17 @@ def examine(root: Path, *, seed: int = 0, config: Config | None = None) -> Docto
     Args:
         root: A folder in one of the layouts of `scan_dataset`.
         seed: Of the split into training and calibration images, as for `fit`.
-        config: The settings that `fit` would use; the defaults without them.
+        config: The settings that `fit` would use; without them the defaults, and any channels and bit depth.
 
     Returns:
-        The findings, errors first. Kinds: unreadable, too-small, mixed-sizes, mixed-modes, leak,
+        The findings, errors first. Kinds: unreadable, too-small, mixed-sizes, mixed-modes, wrong-mode, leak,
         near-leak, duplicate, near-duplicate, blank, outlier, blurred, over-exposed, under-exposed, too-few.
 
     Raises:
         DataError: The folder is missing, empty or of no known layout.
     """
     dataset = scan_dataset(root)
-    looks, findings = _look_at_all(dataset)
+    looks, findings = _look_at_all(dataset, None if config is None else config.images)
     folder = _Folder(root, looks, config or Config(), seed, dataset.variants)
     for finder in _FINDERS:
         findings.extend(finder(folder))
@@ -185,21 +187,21 @@ def examine(root: Path, *, seed: int = 0, config: Config | None = None) -> Docto
     return DoctorReport(root, len(dataset.good), len(dataset.test), tuple(findings))
 
 
-def _look_at_all(dataset: Dataset) -> tuple[list[_Look], list[Finding]]:
+def _look_at_all(dataset: Dataset, config: ImagesConfig | None) -> tuple[list[_Look], list[Finding]]:
     looks, findings = [], []
     parts = [(path, _GOOD) for path in dataset.good]
     parts += [(sample.path, f"test/{sample.kind}") for sample in dataset.test]
     for path, part in parts:
         try:
-            looks.append(_look(path, part))
+            looks.append(_look(path, part, config))
         except ImageError as error:
             findings.append(Finding("unreadable", "error", str(error), (path,)))
     return looks, findings
 
 
-def _look(path: Path, part: str) -> _Look:
+def _look(path: Path, part: str, config: ImagesConfig | None) -> _Look:
     info = probe(path)
-    pixels = read_image(path, channels=info.channels, bit_depth=info.bit_depth)
+    pixels = read_as_stored(path)
     top = 2**info.bit_depth - 1
     # Luma, which JPEG keeps at full resolution: re-encoding changes it least.
     weights = _LUMA if info.channels == 3 else np.ones(1, np.float32)
@@ -217,7 +219,18 @@ def _look(path: Path, part: str) -> _Look:
         math.log((float(cv2.Laplacian(grey, cv2.CV_32F).var()) + 1e-9) / (float(grey.var()) + 1e-6)),
         float((pixels >= 0.99 * top).all(axis=2).mean()),
         float((pixels <= 0.01 * top).all(axis=2).mean()),
+        _fits(pixels, config),
     )
+
+
+def _fits(pixels: Pixels, config: ImagesConfig | None) -> bool:
+    if config is None:
+        return True
+    try:
+        as_model_image(pixels, channels=config.channels, bit_depth=config.bit_depth, name="")
+    except ImageError:
+        return False
+    return True
 
 
 # ---- one function per kind of fault
@@ -251,6 +264,15 @@ def _mixed_modes(folder: _Folder) -> Iterator[Finding]:
     usual, odd = _unlike_most(folder.looks, _mode)
     advice = f"capture all with the same channels and bit depth ({', '.join(sorted(set(map(_mode, odd))))})."
     yield from folder.finding("mixed-modes", "error", odd, f"not {usual} as most others are", advice)
+
+
+def _wrong_mode(folder: _Folder) -> Iterator[Finding]:
+    usual, odd = _unlike_most(folder.looks, _mode)
+    wrong = [look for look in folder.looks if not look.fits and look not in odd]
+    images = folder.config.images
+    asked = f"images.channels {images.channels} and images.bit_depth {images.bit_depth} of the config"
+    advice = "set these to what the camera gives."
+    yield from folder.finding("wrong-mode", "error", wrong, f"{usual}, which does not fit {asked}", advice)
 
 
 def _duplicates(folder: _Folder) -> Iterator[Finding]:
@@ -356,6 +378,7 @@ _FINDERS: tuple[_Finder, ...] = (
     _too_small,
     _mixed_sizes,
     _mixed_modes,
+    _wrong_mode,
     _duplicates,
     _near_duplicates,
     _blank,

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from anogan.config import Config
+from anogan.config import Config, ImagesConfig
 from anogan.errors import DataError
 from anogan.images.alike import near_duplicate_pairs, outlier_z
-from anogan.images.decode import write_image
+from anogan.images.decode import read_as_stored, write_image
 from anogan.images.doctor import DoctorReport, Finding, examine
 
 CONFIG = Config.model_validate({"calibration": {"false_reject": 0.1}})  # 9 held-out images, 36 in all.
@@ -134,6 +134,20 @@ def test_images_of_another_mode_are_an_error_that_names_it(
     assert (finding.severity, names(finding)) == ("error", {"other.png"})
     assert "8-bit colour as most" in finding.message
     assert mode in finding.message
+
+
+@pytest.mark.parametrize("images", [{"channels": 1}, {"bit_depth": 16}])
+def test_images_that_the_config_does_not_take_are_an_error(folder: Path, images: dict[str, int]) -> None:
+    finding = only(examine(folder, config=CONFIG.model_copy(update={"images": ImagesConfig(**images)})))
+    assert (finding.kind, finding.severity, len(finding.paths)) == ("wrong-mode", "error", N_GOOD + 10)
+    assert "8-bit colour, which does not fit images.channels" in finding.message
+
+
+def test_grey_pictures_stored_as_colour_fit_a_grey_config(folder: Path) -> None:
+    for path in folder.rglob("*.png"):
+        write_image(path, np.repeat(read_as_stored(path)[..., :1], 3, axis=2))
+    grey = CONFIG.model_copy(update={"images": ImagesConfig(channels=1)})
+    assert "wrong-mode" not in {finding.kind for finding in examine(folder, config=grey).findings}
 
 
 def test_exact_copies_among_the_good_are_a_warning(folder: Path) -> None:
