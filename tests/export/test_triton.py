@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from anogan.errors import StorageError
 from anogan.export import Exported, export_scorer
@@ -30,9 +31,17 @@ def exported(tmp_path: Path) -> Exported:
     return export_scorer(scorer, tmp_path / "scorer.onnx", images=random_images(1, SIZE))
 
 
-def entries(text: str) -> dict[str, tuple[str, str]]:
-    found = re.findall(r'name: "(\w+)" data_type: (\w+) dims: \[ ([^\]]*) \]', text)
-    return {name: (kind, dims) for name, kind, dims in found}
+def parsed(text: str) -> Any:
+    """The text as the server reads it: by the server's own schema, which refuses unknown names and types."""
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def entries(text: str) -> dict[str, tuple[str, list[int]]]:
+    config = parsed(text)
+    names = model_config_pb2.DataType.Name
+    return {
+        entry.name: (names(entry.data_type), list(entry.dims)) for entry in (*config.input, *config.output)
+    }
 
 
 def test_repository_describes_the_file_that_lies_in_it(exported: Exported, tmp_path: Path) -> None:
@@ -46,8 +55,8 @@ def test_repository_describes_the_file_that_lies_in_it(exported: Exported, tmp_p
         kind, dims = described[value.name]
         assert kind == TYPES[value.type.tensor_type.elem_type]
         rank = len(value.type.tensor_type.shape.dim) - 1
-        assert len(dims.split(",")) == max(1, rank)
-    assert described["image"][1] == "40, 56, 3"
+        assert len(dims) == max(1, rank)
+    assert described["image"][1] == [40, 56, 3]
     Scorer(folder / "1" / "model.onnx")
 
 
@@ -56,25 +65,30 @@ def test_a_model_with_variants_is_asked_for_one(tmp_path: Path) -> None:
     scorer = build_torch_scorer(build_model(config, SIZE))
     exported = export_scorer(scorer, tmp_path / "scorer.onnx", images=random_images(1, SIZE))
     text = (write_repository(tmp_path / "models", exported) / "config.pbtxt").read_text(encoding="utf-8")
-    assert entries(text)["variant"] == ("TYPE_INT64", "1")
-    assert 'inputs { key: "variant"' in text
-    for opening, closing in ("[]", "{}"):
-        assert text.count(opening) == text.count(closing) > 0
+    assert entries(text)["variant"] == ("TYPE_INT64", [1])
+    (warm_up,) = parsed(text).model_warmup
+    assert set(warm_up.inputs) == {"image", "variant"}
 
 
-def test_brackets_of_the_configuration_close(exported: Exported) -> None:
-    text = config_text(exported.manifest.input)
-    for opening, closing in ("[]", "{}"):
-        assert text.count(opening) == text.count(closing) > 0
-    assert "dynamic_batching" in text
-    assert "zero_data: true" in text
+def test_requests_are_batched_and_the_first_part_finds_a_warm_server(exported: Exported) -> None:
+    config = parsed(config_text(exported.manifest.input))
+    assert config.backend == "onnxruntime"
+    assert config.max_batch_size > 1
+    assert config.dynamic_batching.max_queue_delay_microseconds > 0
+    (warm_up,) = config.model_warmup
+    image = warm_up.inputs["image"]
+    assert (list(image.dims), image.zero_data) == ([40, 56, 3], True)
+    # One number per image: the server adds the batch, and the model's output has no other axis.
+    scalars = [output for output in config.output if list(output.dims) == [1]]
+    assert len(scalars) == 6
+    assert all(output.HasField("reshape") and not output.reshape.shape for output in scalars)
 
 
 def test_models_of_every_size_leave_the_sides_open(exported: Exported) -> None:
     contract = exported.manifest.input.model_copy(update={"size": None, "bit_depth": 16})
     found = entries(config_text(contract))
-    assert found["image"] == ("TYPE_UINT16", "-1, -1, 3")
-    assert found["anomaly_map"] == ("TYPE_FP32", "-1, -1")
+    assert found["image"] == ("TYPE_UINT16", [-1, -1, 3])
+    assert found["anomaly_map"] == ("TYPE_FP32", [-1, -1])
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(exported: Exported, tmp_path: Path) -> None:
