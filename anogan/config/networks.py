@@ -137,6 +137,12 @@ class EncoderConfig(Section):
     steps: int = Field(1000, ge=1, description="Steps of a separate encoder training.")
     learning_rate: float = Field(5e-4, gt=0, description="Adam's, of E.")
     reconstruction_weight: float = Field(50.0, ge=0, description="Weight of |x - G(E(x))| (joint).")
+    structure_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of 1 - SSIM of x and G(E(x)) (joint): edges count by their shape, not by their "
+        "contrast (Bergmann 2018, arXiv:1807.02011).",
+    )
     feature_weight: float = Field(1.0, ge=0, description="Weight of the feature residual.")
     latent_weight: float = Field(0.05, ge=0, description="Pull of E(x) towards the prior N(0, 1).")
     latent_noise: float = Field(0.1, ge=0, description="Noise added to E(x) in joint training.")

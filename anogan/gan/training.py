@@ -28,6 +28,7 @@ from anogan.gan.networks import (
     sample_prior,
 )
 from anogan.gan.shared_layers import share_layers
+from anogan.gan.ssim import ssim
 from anogan.gan.tiles import TileSource
 
 BATCH_NORM_BATCHES = 20
@@ -197,9 +198,15 @@ class GanStage:
     def _reconstruction_loss(
         self, step: int, x: Tensor, fakes: Mapping[str, Tensor], draw: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pixels, D's features, D's opinion, and the pull of E(x) towards the prior."""
+        """Pixels, their structure, D's features, D's opinion, and the pull of E(x) towards the prior."""
         encoder = self.config.encoder
-        pixels = (image_of(x, self._k) - fakes["reconstruction"].float()).abs().mean()
+        image, again = image_of(x, self._k), fakes["reconstruction"].float()
+        pixels = (image - again).abs().mean()
+        figures = {"reconstruction": pixels.detach()}
+        structure = pixels.new_zeros(())
+        if encoder.structure_weight > 0:
+            structure = 1 - ssim(image, again).mean()
+            figures["structure"] = structure.detach()
         judged = self._judged(x)
         x, reconstruction = x[:judged], given(fakes["reconstruction"][:judged], x, self._k)
         with torch.no_grad():
@@ -220,15 +227,13 @@ class GanStage:
         prior = prior_divergence(fakes["z"])
         loss = (
             encoder.reconstruction_weight * pixels
+            + encoder.structure_weight * structure
             + encoder.feature_weight * difference
             + self.config.gan.adversarial_weight * adversarial
             + encoder.latent_weight * prior
         )
-        return loss, {
-            "reconstruction": pixels.detach(),
-            "feature_residual": difference.detach(),
-            "latent_divergence": prior.detach(),
-        }
+        figures |= {"feature_residual": difference.detach(), "latent_divergence": prior.detach()}
+        return loss, figures
 
     def _feature_matching(self, x: Tensor, fake: Tensor) -> Tensor:
         """Of D's last hidden layer; packed as D sees them."""

@@ -1,6 +1,6 @@
 """What each kind of evidence sees of drawn defects, and which kinds help one another.
 
-    python tests/benchmarks/evidence_kinds.py MODEL GOOD [--images 60] [--draws 2] [--seeds 3]
+    python tests/benchmarks/evidence_kinds.py MODEL GOOD [--kinds edge-bite ...] [--images 60] [--draws 2]
 
 GOOD holds good images; those that the model held out for its calibration are used, so give the folder that it
 was fitted on. Half of them measure how each map looks on good parts, the others are scored beside copies
@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from anogan.calibration import fit_map_statistics, smooth
+from anogan.config import SyntheticDefectsConfig
+from anogan.gan.ssim import ssim
 from anogan.gan.tiles import load_images
 from anogan.images.folders import scan_dataset
 from anogan.images.resize import to_network
@@ -31,7 +33,6 @@ from anogan.images.synthetic_defects import draw_defects, two_levels
 from anogan.recipes import load_scorer
 from anogan.recipes.variants import split_dataset
 from anogan.scoring import Scorer
-from anogan.scoring.baselines.autoencoder import ssim
 
 HERE = Path(__file__).parent
 OFFERED, TRIED = ("residual", "discrimination", "head"), ("ssim", "gradient")
@@ -72,13 +73,14 @@ def _steepness(x: torch.Tensor) -> NDArray[np.float32]:
     return np.mean(channels, axis=0, dtype=np.float32) / 16
 
 
-def measure(scorer: Scorer, images: Sequence[NDArray[Any]], draws: int, seed: int) -> dict[str, Any]:
-    """AUROC of the greatest value per image, and pixel AUROC, for each set of kinds with equal weights."""
+def measure(
+    scorer: Scorer, images: Sequence[NDArray[Any]], defects: SyntheticDefectsConfig, draws: int, seed: int
+) -> dict[str, Any]:
+    """AUROC of the greatest value per image, and pixel AUROC, for each set of evidence with equal weights."""
     rng, levels = np.random.default_rng(seed), two_levels(images)
     order = rng.permutation(len(images))
     known, asked = order[: len(images) // 2], order[len(images) // 2 :]
-    one = scorer.config.defects.model_copy(update={"max_per_tile": 1})
-    drawn = [draw_defects(images[i], one, rng, levels) for i in asked for _ in range(draws)]
+    drawn = [draw_defects(images[i], defects, rng, levels) for i in asked for _ in range(draws)]
     shown = [pair for pair in drawn if pair[1].any()]
     on_known = maps_of(scorer, [images[i] for i in known])
     good = maps_of(scorer, [images[i] for i in asked])
@@ -139,6 +141,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60, help="at most so many")
     parser.add_argument("--draws", type=int, default=2, help="damaged copies of each")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", help="of defects [default: the model's]")
     parser.add_argument("--name", default="sample", help="of the data, in the JSON file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -150,12 +153,20 @@ def main() -> None:
         for part in (split.early_stop, split.calibrate)
         for image in load_images(part, scorer.config, scorer.model.image_size)[0]
     ][: arguments.images]
-    runs = [measure(scorer, images, arguments.draws, seed) for seed in range(arguments.seeds)]
+    settings = scorer.config.defects.model_dump() | {"max_per_tile": 1}
+    defects = SyntheticDefectsConfig(**settings | ({"kinds": arguments.kinds} if arguments.kinds else {}))
+    runs = [measure(scorer, images, defects, arguments.draws, seed) for seed in range(arguments.seeds)]
     found = summary(runs)
     print(table(found))
     path = HERE / "results" / "evidence_kinds.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    entry = {"images": len(images), "draws": arguments.draws, "seeds": arguments.seeds, "evidence": found}
+    entry = {
+        "kinds": list(defects.kinds),
+        "images": len(images),
+        "draws": arguments.draws,
+        "seeds": arguments.seeds,
+        "evidence": found,
+    }
     path.write_text(json.dumps(known | {arguments.name: entry}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
+from anogan.config import Config
+from anogan.gan.ssim import ssim
+from anogan.gan.tiles import TileSource
 from anogan.gan.training import GanStage
 
 Build = Callable[..., GanStage]
@@ -48,3 +52,28 @@ def test_finished_networks_are_frozen_plain_and_score_each_image_alone(tiny_stag
     for module in networks.modules().values():
         assert not module.training
         assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_the_structure_term_brings_reconstructions_that_are_alike_in_structure(
+    tiny_stage: Build, boards: list[np.ndarray], tiny_config: Callable[..., Config]
+) -> None:
+    x, found = TileSource(boards, tiny_config(), 3).batch(0, 16), {}
+    for weight in (0.0, 20.0):
+        stage = tiny_stage(
+            network={"latent_grid": 8, "width": 8},
+            gan={"steps": 60, "generator_learning_rate": 2e-3},
+            encoder={
+                "mode": "joint",
+                "learning_rate": 2e-3,
+                "structure_weight": weight,
+                "reconstruction_weight": 10,
+            },
+        )
+        for step in range(60):
+            figures = stage.step(step)
+        assert ("structure" in figures) == (weight > 0)
+        encoder = stage.networks.encoder
+        assert encoder is not None
+        with torch.no_grad():
+            found[weight] = float(1 - ssim(x, stage.networks.generator(encoder(x))).mean())
+    assert found[20.0] < 0.9 * found[0.0]

@@ -9,12 +9,11 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn, optim
-from torch.nn import functional as F
 
-from anogan.calibration import gaussian_kernel
 from anogan.config import Config
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.networks import build_encoder_of, build_generator_of
+from anogan.gan.ssim import ssim
 from anogan.gan.tiles import TileSource
 from anogan.images.tiling import TileGrid
 from anogan.scoring.baselines.scorer import FloatMap, Pixels
@@ -24,8 +23,6 @@ MAX_STEPS = 3000
 LEARNING_RATE = 1e-3
 STREAM = 7  # Other tiles than the GAN's stages draw from the same seed.
 CHUNK_PIXELS = 2**19
-_SSIM_SIGMA = 1.5  # A window of 11 x 11, as in Wang et al. 2004.
-_SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2  # K1, K2 of Wang et al. for values in [0, 1].
 
 
 @dataclass(frozen=True)
@@ -88,33 +85,3 @@ def autoencoder_residual(x: Tensor, again: Tensor, loss: Loss) -> Tensor:
     if loss == "l2":
         return (x - again).square().mean(dim=1, keepdim=True)
     return (1 - ssim(x, again)).mean(dim=1, keepdim=True)
-
-
-def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """Structural similarity per pixel and channel (Wang et al. 2004, doi:10.1109/TIP.2003.819861, eq. 13).
-
-    Gaussian window of 11 x 11 pixels, edges mirrored.
-
-    Args:
-        x: (N, C, H, W) in [-1, 1], at least 6 pixels a side.
-        y: The same shape.
-
-    Returns:
-        (N, C, H, W) in [-1, 1]; 1 where the two agree.
-    """
-    # To [0, 1]: of negative brightness the formula would call an image and its negative alike.
-    x, y = (x + 1) / 2, (y + 1) / 2
-    mean_x, mean_y = _window_mean(x), _window_mean(y)
-    variance_x = _window_mean(x * x) - mean_x**2
-    variance_y = _window_mean(y * y) - mean_y**2
-    covariance = _window_mean(x * y) - mean_x * mean_y
-    likeness = (2 * mean_x * mean_y + _SSIM_C1) * (2 * covariance + _SSIM_C2)
-    return likeness / ((mean_x**2 + mean_y**2 + _SSIM_C1) * (variance_x + variance_y + _SSIM_C2))
-
-
-def _window_mean(x: Tensor) -> Tensor:
-    kernel = torch.from_numpy(gaussian_kernel(_SSIM_SIGMA)).to(x)
-    radius, channels = len(kernel) // 2, x.shape[1]
-    padded = F.pad(x, (radius, radius, radius, radius), mode="reflect")
-    rows = F.conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
-    return F.conv2d(rows, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
