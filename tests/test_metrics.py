@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 from anogan.errors import DataError, ShapeError
 from anogan.metrics import (
     accuracy,
+    auroc_standard_error,
     bootstrap_interval,
     evaluate_scores,
     false_accept_rate,
@@ -190,3 +191,10 @@ def test_inputs_of_different_number_are_refused() -> None:
         evaluate_scores(KINDS, SCORES, 3.0, masks=masks[:5], maps=maps)
     with pytest.raises(ShapeError):
         evaluate_scores(KINDS, SCORES[:5], 3.0)
+
+
+def test_standard_error_is_that_of_hanley_and_mcneil() -> None:
+    """Their example: 58 normal and 51 abnormal images, area 0.893, standard error 0.032."""
+    assert auroc_standard_error(0.893, 58, 51) == pytest.approx(0.032, abs=1e-3)
+    assert auroc_standard_error(1.0, 10, 10) == 0
+    assert auroc_standard_error(0.9, 10, 10) > auroc_standard_error(0.9, 40, 40) > 0

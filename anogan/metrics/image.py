@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -34,6 +35,25 @@ def image_auroc(is_defect: ArrayLike, scores: ArrayLike) -> float | None:
     # Mann-Whitney 1947 and not a library's curve: the bootstrap asks thousands of times.
     below = np.searchsorted(good, defect, side="left") + np.searchsorted(good, defect, side="right")
     return float(below.sum() / (2 * good.size * defect.size))
+
+
+def auroc_standard_error(auroc: float, n_good: int, n_defect: int) -> float:
+    """How far an AUROC of so few images is off by chance (Hanley and McNeil 1982, Radiology 143, eq. 1).
+
+    Args:
+        auroc: In [0, 1].
+        n_good: At least 1.
+        n_defect: At least 1.
+
+    Returns:
+        One standard deviation, at least 0.
+    """
+    two_defects = auroc / (2 - auroc)  # P(two defective images both score above a good one).
+    two_good = 2 * auroc**2 / (1 + auroc)
+    variance = (
+        auroc * (1 - auroc) + (n_defect - 1) * (two_defects - auroc**2) + (n_good - 1) * (two_good - auroc**2)
+    )
+    return math.sqrt(max(0.0, variance / (n_good * n_defect)))
 
 
 def image_aupr(is_defect: ArrayLike, scores: ArrayLike) -> float | None:

@@ -14,7 +14,7 @@ from anogan.calibration import MapStatistics, combine, fit_map_statistics, pool,
 from anogan.config import ScoreConfig
 from anogan.images.registration import Aligner, align_all
 from anogan.images.synthetic_defects import draw_defects, two_levels
-from anogan.metrics import PixelCurve, image_auroc
+from anogan.metrics import PixelCurve, auroc_standard_error, image_auroc
 from anogan.scoring import Scorer
 from anogan.scoring.evidence import score_weights
 
@@ -33,7 +33,9 @@ SIGMAS = (0.5, 1.0, 1.5, 2.5, 4.0)
 POOLINGS: tuple[tuple[Literal["max", "top"], float], ...] = (("max", 0.001), ("top", 0.0005), ("top", 0.005))
 FOLDS = 4
 MIN_IMAGES = 4
-TOLERANCE = 0.002  # A gain smaller than this may be noise of the few images: the configured settings stay.
+DAMAGED = 48  # At least so many damaged copies, as long as no image has more than `MAX_COPIES`.
+MAX_COPIES = 4
+TOLERANCE = 0.002  # A gain smaller than this is no reason to change the configured settings.
 MAX_PIXELS = 2**23  # Of all images together: three kinds of evidence, twice, are 200 MB.
 MAX_CURVE_PIXELS = 2**20  # Pixel figures look at a regular subset beyond that.
 _STREAM = 11  # Other defects than training draws from the same seed.
@@ -66,7 +68,7 @@ class ScoreSelection:
     Attributes:
         chosen: The settings to use.
         candidates: All that were compared, the configured ones first.
-        n_images: Good images, each with one damaged copy.
+        n_images: Good images, each with one to four damaged copies.
     """
 
     chosen: ScoreConfig
@@ -105,7 +107,8 @@ def pick_score_settings(
         variants: Of the product on each image, for a model that knows variants.
 
     Returns:
-        The configured settings, unless others are better by more than the tolerance.
+        The configured settings, unless others are better by more than one standard error (the rule of Breiman
+        et al. 1984): of over a hundred settings the best on few images is mostly a lucky one.
     """
     places = _bounded(images)
     named = [None if variants is None else variants[place] for place in places]
@@ -116,7 +119,7 @@ def pick_score_settings(
     candidates = tuple(trial.candidates())
     best = max(candidates, key=lambda candidate: candidate.merit)
     configured = candidates[0]
-    chosen = configured if configured.merit >= best.merit - TOLERANCE else best
+    chosen = configured if configured.merit >= best.merit - trial.noise(configured) else best
     return ScoreSelection(chosen.score, candidates, len(images))
 
 
@@ -142,13 +145,15 @@ class _Trial:
         self._clean: list[Parts] = []
         self._damaged: list[Parts] = []
         self._masks: list[NDArray[np.bool_]] = []
+        self._copies = min(MAX_COPIES, -(-DAMAGED // len(images)))
         for index, image in enumerate(images):
             rng = np.random.default_rng([config.seed, _STREAM, index])
-            damaged, mask = draw_defects(image, config.defects, rng, levels)
-            clean_evidence, damaged_evidence = raw.evidence([image, damaged], [variants[index]] * 2)
-            self._clean.append(clean_evidence.parts)
-            self._damaged.append(damaged_evidence.parts)
-            self._masks.append(mask)
+            drawn = [draw_defects(image, config.defects, rng, levels) for _ in range(self._copies)]
+            shown = [image, *(damaged for damaged, _ in drawn)]
+            clean, *damaged = raw.evidence(shown, [variants[index]] * len(shown))
+            self._clean.append(clean.parts)
+            self._damaged += [evidence.parts for evidence in damaged]
+            self._masks += [mask for _, mask in drawn]
             on_image(index + 1, len(images))
 
     @cached_property
@@ -177,16 +182,25 @@ class _Trial:
             base = _settings(self._config.score, sigma, weight, ("max", 0.001))
             good_maps, bad_maps = (
                 [
-                    combine(parts, statistics[index % len(statistics)], score_weights(base))
+                    combine(parts, statistics[index // copies % len(statistics)], score_weights(base))
                     for index, parts in enumerate(found)
                 ]
-                for found in (clean, damaged)
+                for found, copies in ((clean, 1), (damaged, self._copies))
             )
             curve = self._curve(bad_maps)
             for pooling in poolings:
                 score = _settings(self._config.score, sigma, weight, pooling)
                 auroc = self._image_auroc(good_maps, bad_maps, score)
                 yield Candidate(score, auroc, curve.auroc(), curve.aupro())
+
+    def noise(self, candidate: Candidate) -> float:
+        """By how much another setting's merit may be higher by chance, at least `TOLERANCE`."""
+        damaged = sum(bool(mask.any()) for mask in self._masks)
+        if candidate.image_auroc is None or damaged == 0:
+            return TOLERANCE
+        # Copies of one image are no independent images: it counts once.
+        error = auroc_standard_error(candidate.image_auroc, len(self._clean), min(damaged, len(self._clean)))
+        return max(TOLERANCE, error / 2)  # The image's AUROC is half of the merit.
 
     def _statistics(self, clean: Sequence[Parts]) -> list[dict[str, MapStatistics]]:
         """Per fold, from the images of the other folds."""

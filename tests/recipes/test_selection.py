@@ -17,6 +17,7 @@ from anogan.gan.networks import build_networks
 from anogan.images.decode import write_image
 from anogan.recipes.fitting import fit
 from anogan.recipes.selection import (
+    MAX_COPIES,
     MIN_IMAGES,
     TOLERANCE,
     ScoreSelection,
@@ -87,6 +88,36 @@ def test_settings_that_serve_as_well_as_the_best_stay(
 
     assert again.chosen == selection.chosen
     assert again.candidates[0].merit == pytest.approx(max(c.merit for c in selection.candidates))
+
+
+def test_a_gain_within_the_noise_of_few_images_changes_nothing(
+    images: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pick_score_settings(scorer_with(), images)
+    configured, best = found.candidates[0], max(found.candidates, key=lambda c: c.merit)
+    gain = best.merit - configured.merit
+    assert gain > TOLERANCE  # Else there is nothing to resist.
+    monkeypatch.setattr("anogan.recipes.selection.auroc_standard_error", lambda *_: 2 * gain + 0.01)
+    assert pick_score_settings(scorer_with(), images).chosen == configured.score
+    monkeypatch.setattr("anogan.recipes.selection.auroc_standard_error", lambda *_: 2 * gain - 0.01)
+    assert pick_score_settings(scorer_with(), images).chosen == best.score
+
+
+def test_few_images_get_several_damaged_copies_each(images: list[NDArray[np.uint8]]) -> None:
+    asked: list[tuple[int, int]] = []
+    scorer = scorer_with()
+    seen: list[int] = []
+    evidence = Scorer.evidence
+
+    def counted(self: Scorer, given: Any, variants: Any = None) -> Any:
+        seen.append(len(given))
+        return evidence(self, given, variants)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scorer, "evidence", counted)
+        pick_score_settings(scorer, images, lambda done, total: asked.append((done, total)))
+    assert seen == [1 + MAX_COPIES] * len(images)
+    assert asked[-1] == (len(images), len(images))
 
 
 def test_every_candidate_keeps_the_settings_that_are_not_compared(images: list[NDArray[np.uint8]]) -> None:
