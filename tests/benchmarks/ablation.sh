@@ -5,11 +5,12 @@
 #
 #     tests/benchmarks/ablation.sh [CONFIG] [DATA] [SEEDS] [FOLDER]
 #
-# 14 entrants and 5 baselines with 3 seeds of ablation.yaml take about an hour of one CPU core, of the demo config about
+# 15 entrants and 5 baselines with 3 seeds of ablation.yaml take about an hour of one CPU core, of the demo config about
 # four; the report is FOLDER/compare.html.
 set -eu
 config=${1:-tests/benchmarks/ablation.yaml} data=${2:-datasets/pcb} seeds=${3:-3} folder=${4:-runs/ablation}
 exec "${ANOGAN:-.venv/bin/anogan}" compare "$config" --data "$data" --seeds "$seeds" --baselines --report "$folder" \
+  --variant 'no structure in the loss:encoder.structure_weight=0' \
   --variant 'no adversarial term:gan.adversarial_weight=0' \
   --variant 'no search:search.steps=0' \
   --variant 'four times the search:search.steps=20' \
