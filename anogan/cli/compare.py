@@ -67,7 +67,7 @@ def command(
     ] = None,
     set_: SetOption = None,
     report: Annotated[
-        Path, typer.Option(help="Folder for compare.html, compare.json and the fitted models.")
+        Path, typer.Option(help="Folder for compare.html, compare.json, the fitted models and their stages.")
     ] = DEFAULT_REPORT,
     json_: JsonOption = False,
 ) -> None:
