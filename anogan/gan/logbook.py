@@ -62,10 +62,16 @@ def history_csv(histories: Mapping[str, History]) -> bytes:
 def event_files(folder: Path) -> dict[str, bytes]:
     """Stage's event file name -> content; the files of an interrupted run follow each other in one stream."""
     found: dict[str, bytes] = {}
-    for path in sorted(folder.glob("events.out.tfevents.*")):
+    for path in sorted(folder.glob("events.out.tfevents.*"), key=_opened):
         name = f"events.out.tfevents.{path.suffix.removeprefix('.')}"
         found[name] = found.get(name, b"") + path.read_bytes()
     return found
+
+
+def _opened(path: Path) -> tuple[int, int]:
+    """The second, and the file's number in its process: as words, the tenth would come before the ninth."""
+    words = path.name.split(".")
+    return int(words[3]), int(words[-2])
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -49,6 +49,13 @@ def test_steps_that_a_restore_took_back_are_void_in_the_kept_stream(tmp_path: Pa
     assert read(tmp_path / "kept").Scalars("gan/g_loss")[-1].value < 1
 
 
+def test_files_of_one_second_follow_each_other_as_they_were_opened(tmp_path: Path) -> None:
+    for number in (10, 9):
+        (tmp_path / f"events.out.tfevents.1700000000.a.station.77.{number}.gan").write_bytes(b"%d " % number)
+    (tmp_path / "events.out.tfevents.1699999999.a.station.78.11.gan").write_bytes(b"first ")
+    assert event_files(tmp_path) == {"events.out.tfevents.gan": b"first 9 10 "}
+
+
 def test_csv_is_whole_after_each_look(tmp_path: Path) -> None:
     history = History()
     book = Logbook(tmp_path, "gan", None)

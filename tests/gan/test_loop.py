@@ -96,10 +96,17 @@ def test_interrupted_and_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one(
 
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_in_the_middle_of_a_step_leaves_whole_steps_only(
-    presses: int, build: Build, tmp_path: Path, uninterrupted: tuple[dict[str, Tensor], History]
+    presses: int,
+    build: Build,
+    tmp_path: Path,
+    uninterrupted: tuple[dict[str, Tensor], History],
+    request: pytest.FixtureRequest,
 ) -> None:
     stage, done = build(), []
     judge = stage.adversary.judge
+    # A test run that a shell put into the background inherits an ignored Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def press(step: int, *rest: Any) -> Tensor:
         for _ in range(presses if step == 4 else 0):
