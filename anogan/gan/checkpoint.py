@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn, optim
 
-from anogan.errors import BundleError, StorageError
+from anogan.errors import BundleError
+from anogan.files import replacing
 
 CHECKPOINT_SCHEMA = 1
 
@@ -45,17 +46,12 @@ def save_checkpoint(
         "groups": json.dumps(groups),
     }
     payload = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, metadata)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with replacing(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with partial.open("wb") as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"The checkpoint {path} could not be written ({error.strerror}).") from error
 
 
 def load_checkpoint(

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from anogan.files import replacing
 from anogan.gan.loop import History
 
 
@@ -39,7 +40,8 @@ class Logbook:
             for name, images in self._pictures().items():
                 self._writer.add_images(f"{self._stage}/{name}", images.clamp(-1, 1) / 2 + 0.5, step)
         self._writer.flush()
-        _replace(self._folder / f"{self._stage}.csv", history_csv({self._stage: history}))
+        with replacing(self._folder / f"{self._stage}.csv") as partial:
+            partial.write_bytes(history_csv({self._stage: history}))
 
     def close(self) -> None:
         """Ends the event file; `add` begins another one."""
@@ -72,9 +74,3 @@ def _opened(path: Path) -> tuple[int, int]:
     """The second, and the file's number in its process: as words, the tenth would come before the ninth."""
     words = path.name.split(".")
     return int(words[3]), int(words[-2])
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

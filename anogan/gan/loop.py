@@ -16,6 +16,7 @@ from torch import Tensor, nn, optim
 
 from anogan.config import AlarmPolicy
 from anogan.errors import TrainingError
+from anogan.files import replacing
 from anogan.gan import ranks
 from anogan.gan.alarms import Alarm, AlarmRecord, Points
 from anogan.gan.checkpoint import load_checkpoint, save_checkpoint
@@ -213,9 +214,8 @@ class _Run:
     def write(self) -> None:
         """Writes the checkpoint; the one before becomes the healthy one if looks since found nothing."""
         if self._clean_since_save:
-            temporary = self._healthy_path.with_name(self._healthy_path.name + ".tmp")
-            shutil.copyfile(self._path, temporary)
-            temporary.replace(self._healthy_path)
+            with replacing(self._healthy_path) as partial:
+                shutil.copyfile(self._path, partial)
         save_checkpoint(
             self._path,
             modules=self._stage.modules(),

@@ -7,8 +7,6 @@ with Chinese characters on Windows.
 
 from __future__ import annotations
 
-import contextlib
-import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anogan.errors import ImageError, ShapeError, StorageError
+from anogan.errors import ImageError, ShapeError
+from anogan.files import replacing
 from anogan.images.headers import HeaderError, ImageInfo, check_complete, parse_header
 
 __all__ = [
@@ -161,18 +160,8 @@ def write_image(path: Path, array: NDArray[Any]) -> None:
         StorageError: The disk is full, or the folder is missing or not writable.
     """
     data = _encode(path, array)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with replacing(path, "free space or choose another folder") as partial:
         partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(
-            f"{path} cannot be written ({reason}); free space or choose another folder."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 class _QuietOpenCV:

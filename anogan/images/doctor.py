@@ -11,9 +11,9 @@ from pathlib import Path
 
 from anogan.config import Config, ImagesConfig
 from anogan.errors import ImageError
-from anogan.images.doctor_findings import FINDERS, GOOD, Finding, Folder, Severity
+from anogan.images.doctor_findings import FINDERS, Finding, Folder, Severity
 from anogan.images.doctor_looks import Look, take_look
-from anogan.images.folders import Dataset, scan_dataset
+from anogan.images.folders import GOOD, Dataset, scan_dataset
 
 __all__ = ["DoctorReport", "Finding", "Severity", "examine"]
 

@@ -21,12 +21,11 @@ from anogan.config import Config
 from anogan.errors import DataError
 from anogan.images.alike import Floats, near_duplicate_pairs, outlier_z, spread
 from anogan.images.doctor_looks import Look
-from anogan.images.folders import Dataset, split_good, split_variants
+from anogan.images.folders import GOOD, Dataset, split_good, split_variants
 from anogan.images.tiling import scaled_size
 
 Severity = Literal["error", "warning", "note"]
 
-GOOD = "good"
 _NAMED = 3
 _KEEP_ONE = "keep one of each, since copies make the calibration look surer than it is."
 
@@ -113,15 +112,11 @@ def _mixed_sizes(folder: Folder) -> Iterator[Finding]:
     yield from folder.finding("mixed-sizes", severity, odd, f"not of the most common size, {usual}", advice)
 
 
-def _mixed_modes(folder: Folder) -> Iterator[Finding]:
+def _modes(folder: Folder) -> Iterator[Finding]:
     usual, odd = _unlike_most(folder.looks, _mode)
     advice = f"capture all with the same channels and bit depth ({', '.join(sorted(set(map(_mode, odd))))})."
     yield from folder.finding("mixed-modes", "error", odd, f"not {usual} as most others are", advice)
-
-
-def _wrong_mode(folder: Folder) -> Iterator[Finding]:
-    usual, odd = _unlike_most(folder.looks, _mode)
-    wrong = [look for look in folder.looks if not look.fits and look not in odd]
+    wrong = [look for look in folder.looks if not look.fits and _mode(look) == usual]
     images = folder.config.images
     asked = f"images.channels {images.channels} and images.bit_depth {images.bit_depth} of the config"
     advice = "set these to what the camera gives."
@@ -163,10 +158,7 @@ def _blank(folder: Folder) -> Iterator[Finding]:
     yield from folder.finding("blank", "warning", found, "of one level all over", advice)
 
 
-def _outliers(folder: Folder) -> Iterator[Finding]:
-    good = folder.pictured
-    if len(good) < _MIN_FOR_STATISTICS:
-        return
+def _outliers(folder: Folder, good: Sequence[Look]) -> Iterator[Finding]:
     small = [cv2.resize(look.thumbnail, (16, 16), interpolation=cv2.INTER_AREA) for look in good]
     histograms = [look.histogram for look in good]
     details = [np.array(_DETAIL_WEIGHT * look.detail) for look in good]
@@ -175,10 +167,7 @@ def _outliers(folder: Folder) -> Iterator[Finding]:
     yield from folder.finding("outlier", "warning", found, "unlike the other good ones", advice)
 
 
-def _blurred(folder: Folder) -> Iterator[Finding]:
-    good = folder.pictured
-    if len(good) < _MIN_FOR_STATISTICS:
-        return
+def _blurred(folder: Folder, good: Sequence[Look]) -> Iterator[Finding]:
     detail = np.array([look.detail for look in good])
     limit = max(math.log(_SOFT_FACTOR), _SOFT_Z * spread(detail))
     found = _beyond(good, np.median(detail) - detail, limit)
@@ -186,10 +175,7 @@ def _blurred(folder: Folder) -> Iterator[Finding]:
     yield from folder.finding("blurred", "warning", found, "less sharp than the other good ones", advice)
 
 
-def _exposure(folder: Folder) -> Iterator[Finding]:
-    good = folder.pictured
-    if len(good) < _MIN_FOR_STATISTICS:
-        return
+def _exposure(folder: Folder, good: Sequence[Look]) -> Iterator[Finding]:
     for kind, end, shares in (
         ("over-exposed", "brightest", np.array([look.bright for look in good])),
         ("under-exposed", "darkest", np.array([look.dark for look in good])),
@@ -229,17 +215,28 @@ def _too_few(folder: Folder) -> Iterator[Finding]:
 
 _Finder = Callable[[Folder], Iterator[Finding]]
 
+
+def _among_good(find: Callable[[Folder, Sequence[Look]], Iterator[Finding]]) -> _Finder:
+    """Of a finder that holds good images against each other: it needs enough that show something."""
+
+    def finder(folder: Folder) -> Iterator[Finding]:
+        good = folder.pictured
+        if len(good) >= _MIN_FOR_STATISTICS:
+            yield from find(folder, good)
+
+    return finder
+
+
 FINDERS: tuple[_Finder, ...] = (
     _too_small,
     _mixed_sizes,
-    _mixed_modes,
-    _wrong_mode,
+    _modes,
     _duplicates,
     _near_duplicates,
     _blank,
-    _outliers,
-    _blurred,
-    _exposure,
+    _among_good(_outliers),
+    _among_good(_blurred),
+    _among_good(_exposure),
     _too_few,
 )
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.errors import ConfigError, DataError, StorageError
+from anogan.files import replacing
 from anogan.images import sample_layout as layout
 from anogan.images.sample_defects import DEFECT_KINDS, damage
 from anogan.images.sample_layout import MARGIN, VIEW
@@ -246,10 +247,6 @@ def _write_item(root: Path, item: SampleItem, size: int) -> None:
 
 
 def _write(path: Path, encoded: NDArray[np.uint8]) -> None:
-    try:
+    with replacing(path, "free the disk or name another folder") as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({error.strerror}); free the disk or name another folder."
-        ) from error
+        partial.write_bytes(encoded.tobytes())

@@ -12,19 +12,21 @@ from typing import Any
 
 from anogan import __version__
 from anogan.bundle import MANIFEST, load_bundle, read_manifest
-from anogan.config import Config, config_to_dict
+from anogan.config import Config
 from anogan.errors import AnoganError, ConfigError, DataError
+from anogan.files import write_json
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.tiles import load_images
 from anogan.images.folders import Dataset, file_digest, scan_dataset
 from anogan.metrics.comparison import FIGURES, Comparison, Outcome, Role, compare_outcomes
 from anogan.recipes.calibrate import calibrate_scorer
-from anogan.recipes.evaluation import EvaluationRun, evaluate, evaluate_scorer, write_json
+from anogan.recipes.evaluation import EvaluationRun, evaluate, evaluate_scorer
 from anogan.recipes.fitting import fit
 from anogan.recipes.good_images import network_image_size
 from anogan.recipes.shared_stages import SharedStages
 from anogan.recipes.training import Reporter
 from anogan.recipes.variants import split_dataset
+from anogan.recipes.work_folder import deciding_settings
 from anogan.report.comparison import write_comparison_report
 from anogan.scoring.baselines import BASELINES, BaselineScorer, fit_baseline
 
@@ -80,8 +82,7 @@ class _Session:
 
     def _plain(self, thing: object) -> object:
         if isinstance(thing, Config):
-            # The machine may change between two calls; what is trained may not.
-            return {key: value for key, value in config_to_dict(thing).items() if key != "runtime"}
+            return deciding_settings(thing)
         if isinstance(thing, tuple):
             return [self._file(path) for path in thing]
         return thing

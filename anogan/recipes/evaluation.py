@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.bundle import Bundle, default_model_path, load_bundle
-from anogan.errors import CalibrationError, DataError, ImageError, StorageError
+from anogan.errors import CalibrationError, DataError, ImageError
+from anogan.files import write_json
 from anogan.images.decode import probe, read_image
 from anogan.images.folders import GOOD, Sample, file_digest, read_mask, scan_dataset
 from anogan.inspection import Inspection, ScoredFile
@@ -222,19 +222,3 @@ def _figures(scorer: Scorer, run: EvaluationRun) -> dict[str, bytes]:
     if defect.any() and not defect.all():
         figures["ROC curve"] = roc_curve(scores[~defect], scores[defect], scorer.threshold)
     return figures
-
-
-def write_json(path: Path, tree: Mapping[str, Any]) -> None:
-    """Writes a tree beside `path` and renames it into place.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"{path} could not be written ({error.strerror}).") from error

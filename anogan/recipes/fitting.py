@@ -28,7 +28,7 @@ from anogan.recipes.calibrate import HELD_OUT, calibrate_scorer
 from anogan.recipes.good_images import Good, hashes_of, network_image_size, read_good, refuse_leak
 from anogan.recipes.pictures import fit_pictures
 from anogan.recipes.selection import pick_score_settings, with_score_settings
-from anogan.recipes.shared_stages import SharedStages
+from anogan.recipes.shared_stages import SharedStages, shared
 from anogan.recipes.training import Reporter, Run, job_for, train
 from anogan.recipes.variants import split_dataset, with_variants
 from anogan.recipes.work_folder import run_digest, work_folder
@@ -106,12 +106,12 @@ def fit(
     good, held_out = read_good(split, config, image_size)
     # Last of all checks: a run that is refused leaves the checkpoints of an earlier one alone.
     work = work_folder(out, run_digest(config, hashes), resume, reporter)
-    taken = {} if stages is None else stages.fetch(config, hashes, work)
-    run = Run(config, device, work, reporter, resume or bool(taken))
-    with together(devices, FOLLOWER, config, device, job_for(split, image_size, run)) as run.device:
+    run = Run(config, device, work, reporter, resume)
+    with (
+        shared(stages, run, hashes) as saved,
+        together(devices, FOLLOWER, config, device, job_for(split, image_size, run)) as run.device,
+    ):
         model = train(run, good, held_out, image_size)
-    if stages is not None:
-        stages.keep(config, hashes, work, run.seconds)
     scorer, picked = _pick_score(Scorer(model), held_out, reporter)
     calibration = calibrate_scorer(
         scorer,
@@ -119,7 +119,7 @@ def fit(
         split.calibrate,
         lambda _, done, total: reporter.progress("calibrate", done, total, {}),
     )
-    seconds = time.monotonic() - started + sum(taken.values())  # As if it had trained all by itself.
+    seconds = time.monotonic() - started + saved  # As if it had trained all by itself.
     metadata = _metadata(run, hashes, image_size, data, seconds) | picked
     save_bundle(out, _bundle(scorer, calibration, metadata, _attachments(run, scorer, split)))
     shutil.rmtree(run.work, ignore_errors=True)

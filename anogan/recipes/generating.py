@@ -60,7 +60,9 @@ def generate(
             paths.append(path)
             progress(index + 1, n)
     except OSError as error:
-        raise StorageError(f"The tiles could not be written to {out} ({error.strerror}).") from error
+        raise StorageError(
+            f"The tiles cannot be written to {out} ({error.strerror}); free space or permit writing there."
+        ) from error
     return paths
 
 

@@ -36,7 +36,7 @@ MIN_IMAGES = 4
 DAMAGED = 48  # At least so many damaged copies, as long as no image has more than `MAX_COPIES`.
 MAX_COPIES = 4
 TOLERANCE = 0.002  # A gain smaller than this is no reason to change the configured settings.
-MAX_PIXELS = 2**23  # Of all images together: three kinds of evidence, twice, are 200 MB.
+MAX_PIXELS = 2**23  # Of all images together: three kinds of evidence, five times, are 500 MB.
 MAX_CURVE_PIXELS = 2**20  # Pixel figures look at a regular subset beyond that.
 _STREAM = 11  # Other defects than training draws from the same seed.
 

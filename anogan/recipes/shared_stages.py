@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from anogan import __version__
 from anogan.config import Config
-from anogan.errors import StorageError
+from anogan.files import replacing, write_json
+from anogan.recipes.training import Run
 from anogan.recipes.work_folder import run_digest
 
 # What a stage does not read. A section that it might read counts as read: sharing too little costs time only.
@@ -20,6 +22,27 @@ _UNREAD: dict[str, tuple[str, ...]] = {
 }
 _SUFFIX = ".safetensors"
 Hashes = Mapping[str, Sequence[str]]
+
+
+@contextlib.contextmanager
+def shared(stages: SharedStages | None, run: Run, hashes: Hashes) -> Iterator[float]:
+    """Around a training: takes its finished stages from `stages`, and adds those that it trains.
+
+    Args:
+        stages: None trains everything.
+        run: Its folder gets the checkpoints; it resumes where there are any.
+        hashes: Of its images, see `hashes_of`.
+
+    Yields:
+        The seconds that the stages taken had cost.
+    """
+    if stages is None:
+        yield 0.0
+        return
+    taken = stages.fetch(run.config, hashes, run.work)
+    run.resume = run.resume or bool(taken)
+    yield sum(taken.values())
+    stages.keep(run.config, hashes, run.work, run.seconds)
 
 
 class SharedStages:
@@ -64,16 +87,9 @@ class SharedStages:
             kept = self._path(stage, config, hashes)
             if kept.is_file():
                 continue
-            temporary = kept.with_suffix(".tmp")
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                kept.with_suffix(".json").write_text(json.dumps({"seconds": round(took, 1)}))
-                shutil.copyfile(work / f"{stage}{_SUFFIX}", temporary)
-                temporary.replace(kept)  # Last, and whole: what lies there can be used.
-            except OSError as error:
-                raise StorageError(
-                    f"{self._folder} cannot be written ({error.strerror or error})."
-                ) from error
+            write_json(kept.with_suffix(".json"), {"seconds": round(took, 1)})
+            with replacing(kept) as partial:  # Last: what lies there can be used.
+                shutil.copyfile(work / f"{stage}{_SUFFIX}", partial)
 
     def _path(self, stage: str, config: Config, hashes: Hashes) -> Path:
         digest = run_digest(config, hashes, without=_UNREAD[stage])

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from anogan.config import Config, config_to_dict
 from anogan.errors import BundleError, StorageError
@@ -55,6 +56,9 @@ def _is_empty_folder(path: Path) -> bool:
 
 def run_digest(config: Config, hashes: Mapping[str, Sequence[str]], without: Collection[str] = ()) -> str:
     """SHA-256 of what is trained on what: images and settings, `without` some sections and the machine's."""
-    # The machine may change between start and resume; what is trained may not.
-    settings = {k: v for k, v in config_to_dict(config).items() if k != "runtime" and k not in without}
-    return hashlib.sha256(repr((settings, hashes)).encode()).hexdigest()
+    return hashlib.sha256(repr((deciding_settings(config, without), hashes)).encode()).hexdigest()
+
+
+def deciding_settings(config: Config, without: Collection[str] = ()) -> dict[str, Any]:
+    """The sections that decide what a model becomes; the machine may change between start and resume."""
+    return {k: v for k, v in config_to_dict(config).items() if k != "runtime" and k not in without}

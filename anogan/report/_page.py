@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from collections.abc import Iterator
 from functools import cache
@@ -11,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anogan.errors import StorageError
+from anogan.files import replacing
 from anogan.report import _words
 
 if TYPE_CHECKING:
@@ -54,24 +53,8 @@ def write_page(path: Path, chunks: Iterator[str]) -> None:
     Raises:
         StorageError: It cannot be written; an earlier page is left as it was.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path, "free space or choose a folder you may write to") as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         # File names that are no valid Unicode are legal on Linux: shown with `?`, not fatal.
         with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
             file.writelines(chunks)
-        partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(
-            f"The report {path} cannot be written ({reason}); free space or choose a folder you may write to."
-        ) from error
-    finally:
-        _discard(partial)
-
-
-def _discard(partial: Path) -> None:
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError:
-        return  # The first error, if any, is the one to tell.

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from anogan.config import GanConfig, config_from_dict
+from anogan.files import write_json
 from anogan.gan.adversary import Adversary
 from anogan.gan.blocks import minibatch_layer
 from anogan.gan.ema import Ema
@@ -327,16 +328,8 @@ def main() -> None:
         result = TASKS[task].train(TASKS[task].rows[name], TASKS[task].steps, seed)
         print(f"{task}, {name}, seed {seed}: {result}", flush=True)
         found[task][name]["results"][str(seed)] = asdict(result)
-        write(arguments.out, found)
+        write_json(arguments.out, found)
     print("\n".join(table(task, found.get(task, {})) for task in names))
-
-
-def write(path: Path, found: dict[str, Any]) -> None:
-    """Replaces the file whole, so that a kill leaves the last state and not half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
 
 
 if __name__ == "__main__":
