@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -62,25 +61,3 @@ class BestNetworks(nn.Module):
             copies.get(name) for name in ("generator", "discriminator", "encoder")
         )
         return Networks(generator, discriminator, encoder)  # type: ignore[arg-type]
-
-
-@torch.no_grad()
-def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Sets batch-norm statistics to the plain average over `batches` of inputs.
-
-    Args:
-        network: Changed in place; left in the mode it came in.
-        batches: Input batches.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    was_training = network.training
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # A cumulative average.
-    network.train()
-    for batch in batches:
-        network(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.train(was_training)

@@ -8,11 +8,11 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn, optim
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from anogan.config import Config
 from anogan.gan.adversary import Adversary, pack
+from anogan.gan.batch_norm import batch_statistics
 from anogan.gan.condition import condition_dim, given, image_of
 from anogan.gan.networks import Networks, sample_prior
 from anogan.gan.tiles import TileSource
@@ -143,20 +143,6 @@ class Monitor:
             optimiser.step()
         with torch.no_grad():
             return float((x - generator(given(z, tiles, self._k))).abs().mean())
-
-
-def batch_statistics(network: nn.Module, x: Tensor) -> Tensor:
-    """Output with batch norm by this batch as in training, dropout off; no buffer of the network changes."""
-    was_training = network.training
-    network.eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.train()
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    output = functional_call(network, buffers, (x,))
-    network.train(was_training)
-    assert isinstance(output, Tensor)
-    return output
 
 
 class FeatureExtractor:

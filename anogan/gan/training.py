@@ -12,9 +12,10 @@ from anogan.config import Config
 from anogan.gan import ranks
 from anogan.gan.adversary import Adversary, pack
 from anogan.gan.alarms import Points
+from anogan.gan.batch_norm import BATCHES, FIRST_BATCH, recalibrate_batch_norm
 from anogan.gan.condition import condition_dim, given, image_of, tile_channels
 from anogan.gan.device import autocast, training_precision
-from anogan.gan.ema import BestNetworks, Ema, recalibrate_batch_norm
+from anogan.gan.ema import BestNetworks, Ema
 from anogan.gan.keeping import ends_early, keeps_best
 from anogan.gan.losses import feature_matching_loss, generator_loss, mode_seeking_loss
 from anogan.gan.monitor import Monitor
@@ -31,7 +32,6 @@ from anogan.gan.shared_layers import share_layers
 from anogan.gan.ssim import ssim
 from anogan.gan.tiles import TileSource
 
-BATCH_NORM_BATCHES = 20
 ATTEMPT_STRIDE = 1_000_000_000  # Steps between the random streams of a run and of its repetition.
 
 
@@ -288,8 +288,8 @@ class GanStage:
         return networks.eval_frozen()
 
     def _recalibrate(self, networks: Networks) -> None:
-        n, steps = self.config.gan.batch_size, range(BATCH_NORM_BATCHES)
-        tiles = [self._move(self._source.batch(10_000_000 + i, n)) for i in steps]
+        n, steps = self.config.gan.batch_size, range(FIRST_BATCH, FIRST_BATCH + BATCHES)
+        tiles = [self._move(self._source.batch(step, n)) for step in steps]
         if networks.encoder is not None:
             encoder = networks.encoder
             recalibrate_batch_norm(encoder, tiles)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from anogan.config import Config
 from anogan.gan import ranks
 from anogan.gan.alarms import Points
+from anogan.gan.batch_norm import BATCHES, FIRST_BATCH, fix_batch_norm, recalibrate_batch_norm
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.shared_layers import share_layers
 from anogan.gan.tiles import TileSource
@@ -23,6 +24,7 @@ from anogan.scoring.maps import head_input
 DICE_SMOOTHING = 1.0
 SPOT = 5  # Side of the average, pixels.
 SPOT_PIXELS = 20  # So many averages make a tile's strongest spot.
+FIXED_SHARE = 1 / 3  # Of the steps, the last ones: with the batch-norm statistics that scoring uses.
 
 
 class HeadStage:
@@ -52,6 +54,7 @@ class HeadStage:
         self.head = head.to(device).to(memory_format=torch.channels_last)
         rate = config.head.learning_rate
         self._optimiser = optim.AdamW(self.head.parameters(), rate, weight_decay=1e-4, foreach=True)
+        self._fixed_from = self.total_steps - int(self.total_steps * FIXED_SHARE)
 
     def modules(self) -> Mapping[str, nn.Module]:
         """The head alone: everything below it is frozen."""
@@ -64,6 +67,7 @@ class HeadStage:
     def step(self, step: int) -> dict[str, float]:
         """One batch of damaged tiles."""
         self._set_rate(step)
+        self._set_mode(step)
         x, mask = self._evidence(self._source, step, self.config.head.batch_size)
         with autocast(self._device, self._precision):
             logits = self.head(x.contiguous(memory_format=torch.channels_last)).float()
@@ -80,6 +84,25 @@ class HeadStage:
         # One cycle down to 0: the last steps average the noise of the drawn defects away.
         warm = min(1.0, (step + 1) / 50)
         scale_learning_rates([self._optimiser], warm * decay_factor(step, self.total_steps, 1.0))
+
+    def _set_mode(self, step: int) -> None:
+        """At last with fixed statistics, as detectors learn (He et al. 2016, arXiv:1512.03385, appendix A).
+
+        Batch norm over few tiles sees them beside each other, as scoring never does: on photographs of uneven
+        light the loss of a head that learned on four at a time rises by a quarter when each is taken alone.
+        """
+        if step == self._fixed_from:
+            n = min(BATCHES, max(1, self.total_steps // 20))  # A short training stays short.
+            draws = range(FIRST_BATCH, FIRST_BATCH + n)
+            with ranks.alone(), autocast(self._device, self._precision):  # Each repeats it, all get the same.
+                recalibrate_batch_norm(
+                    self.head,
+                    (self._evidence(self._source, draw, self.config.head.batch_size)[0] for draw in draws),
+                )
+        if step < self._fixed_from:
+            self.head.train()
+        else:
+            fix_batch_norm(self.head)
 
     def _evidence(self, source: TileSource, step: int, n: int) -> tuple[Tensor, Tensor]:
         batch = source.damaged_batch(step, n)
@@ -110,7 +133,6 @@ class HeadStage:
         x, mask = self._evidence(self._held_out, 0, 32)
         self.head.eval()
         logits = self.head(x).float()
-        self.head.train()
         auroc = roc_auc_score(mask.flatten().cpu().numpy() > 0.5, logits.flatten().cpu().numpy())
         return {
             "head_held_out_loss": float(segmentation_loss(logits, mask)),

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import nn
 
-from anogan.gan.ema import Ema, recalibrate_batch_norm
+from anogan.gan.ema import Ema
 
 
 def small_network() -> nn.Sequential:
@@ -48,24 +47,3 @@ def test_average_takes_no_gradient_and_leaves_the_network_trainable() -> None:
     ema = Ema(network, decay=0.9)
     assert not any(p.requires_grad for p in ema.network.parameters())
     assert all(p.requires_grad for p in network.parameters())
-
-
-def test_recalibration_gives_the_statistics_of_all_batches() -> None:
-    norm = nn.BatchNorm2d(3)
-    batches = [i + torch.randn(8, 3, 5, 5) for i in range(6)]
-    norm(torch.randn(4, 3, 5, 5) * 100)
-    recalibrate_batch_norm(norm, batches)
-    means = torch.stack([b.mean(dim=(0, 2, 3)) for b in batches]).mean(dim=0)
-    variances = torch.stack([b.transpose(0, 1).flatten(1).var(dim=1) for b in batches]).mean(dim=0)
-    assert torch.allclose(norm.running_mean, means, atol=1e-5)
-    assert torch.allclose(norm.running_var, variances, atol=1e-4)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_recalibration_leaves_mode_momentum_and_weights_alone(training: bool) -> None:
-    network = small_network().train(training)
-    before = [p.detach().clone() for p in network.parameters()]
-    recalibrate_batch_norm(network, [torch.randn(8, 2, 4, 4)])
-    assert network.training is training
-    assert network[1].momentum == 0.1
-    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))

@@ -9,7 +9,6 @@ from torch import nn, optim
 
 from anogan.gan.monitor import (
     FeatureExtractor,
-    batch_statistics,
     gradient_norm,
     kernel_distance,
     relative_update,
@@ -39,16 +38,6 @@ def test_features_are_the_same_every_time_and_tell_textures_apart(boards: list[n
     assert kernel_distance(extract(x[:5]), extract(blurred)) > 2 * abs(
         kernel_distance(extract(x[:5]), extract(x[5:]))
     )
-
-
-def test_batch_statistics_are_those_of_training_and_leave_no_trace() -> None:
-    network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.Dropout2d(0.5)).eval()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    output = batch_statistics(network, 3 + torch.randn(16, 2, 4, 4))
-    assert torch.allclose(output.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
-    assert not network.training
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, before[name])
 
 
 def test_relative_update_is_the_step_that_adam_took() -> None:

@@ -1,0 +1,75 @@
+"""The head learns what scoring will ask of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anogan.gan.checkpoint import load_checkpoint, save_checkpoint
+from anogan.gan.tiles import TileSource
+from anogan.gan.training import GanStage
+from anogan.scoring.head import HeadStage, segmentation_loss
+from anogan.scoring.inverter import Inverter
+from tests.tiny import part, tiny_config
+
+CPU = torch.device("cpu")
+
+
+def _stage(steps: int = 6) -> HeadStage:
+    config = tiny_config(head={"steps": steps, "width": 8, "batch_size": 2}, search={"steps": 1})
+    # Light differs from part to part, so that tiles beside each other matter.
+    parts = [(part(seed) * light).astype(np.uint8) for seed, light in enumerate((1, 0.1, 0.5, 0.9, 0.2, 0.7))]
+    source, held_out = TileSource(parts[:4], config, 0), TileSource(parts[4:], config, 1)
+    inverter = Inverter(config, GanStage(config, source, held_out, CPU).finish(), torch.ones(3))
+    return HeadStage(config, source, held_out, inverter, CPU)
+
+
+def _statistics(stage: HeadStage) -> list[torch.Tensor]:
+    norms = [module for module in stage.head.modules() if isinstance(module, nn.BatchNorm2d)]
+    return [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
+
+
+def _same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_the_last_third_learns_with_the_statistics_that_scoring_uses() -> None:
+    stage, seen = _stage(), []
+    for step in range(6):
+        before = [parameter.detach().clone() for parameter in stage.head.parameters()]
+        stage.step(step)
+        stage.look(step)  # In between, as training does it.
+        seen.append(_statistics(stage))
+        assert not _same(before, list(stage.head.parameters()))
+    assert not _same(seen[2], seen[3])
+    assert not _same(seen[3], seen[4])  # Measured anew when they are fixed.
+    assert _same(seen[4], seen[5])
+
+
+def test_what_the_last_steps_minimise_is_the_loss_of_scoring() -> None:
+    stage = _stage()
+    for step in range(5):
+        stage.step(step)
+    stage.config = stage.config.model_copy(
+        update={"head": stage.config.head.model_copy(update={"image_weight": 0})}
+    )
+    x, mask = stage._evidence(stage._source, 5, 2)
+    with torch.no_grad():
+        alone = segmentation_loss(torch.cat([stage.head.eval()(tile[None]) for tile in x]), mask)
+    assert stage.step(5)["head_loss"] == pytest.approx(float(alone), rel=1e-5)
+
+
+def test_training_goes_on_with_the_fixed_statistics_after_an_interruption(tmp_path) -> None:
+    straight, first, second = _stage(), _stage(), _stage()
+    for step in range(6):
+        straight.step(step)
+    for step in range(5):
+        first.step(step)
+    path = tmp_path / "head.safetensors"
+    save_checkpoint(path, modules=first.modules(), optimisers=first.optimisers(), state={})
+    load_checkpoint(path, modules=second.modules(), optimisers=second.optimisers())
+    second.step(5)
+    assert _same(list(straight.head.parameters()), list(second.head.parameters()))
+    assert _same(_statistics(straight), _statistics(second))
