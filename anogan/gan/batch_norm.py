@@ -12,8 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from anogan.gan.tiles import TileSource
+
 BATCHES = 20  # So many make the statistics that scoring uses.
 FIRST_BATCH = 10_000_000  # The first of them, as a step of the data: no training gets there.
+
+
+def statistics_tiles(source: TileSource, n: int, device: torch.device) -> list[Tensor]:
+    """Batches of n training tiles to measure statistics on, other ones than any step of training draws."""
+    return [source.batch(step, n).to(device) for step in range(FIRST_BATCH, FIRST_BATCH + BATCHES)]
 
 
 @torch.no_grad()

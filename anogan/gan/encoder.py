@@ -10,7 +10,7 @@ from torch import Tensor, nn, optim
 from anogan.config import Config
 from anogan.gan import ranks
 from anogan.gan.alarms import Points
-from anogan.gan.batch_norm import BATCHES, FIRST_BATCH, recalibrate_batch_norm
+from anogan.gan.batch_norm import recalibrate_batch_norm, statistics_tiles
 from anogan.gan.condition import condition_dim, given, image_of
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.networks import Networks, build_encoder_of, feature_stack, features, sample_prior
@@ -110,8 +110,7 @@ class EncoderStage:
 
     def finish(self) -> Networks:
         """The GAN's networks with the trained encoder, its batch norm recalibrated, frozen, in eval mode."""
-        n, steps = self.config.gan.batch_size, range(FIRST_BATCH, FIRST_BATCH + BATCHES)
-        tiles = [self._source.batch(step, n).to(self._device) for step in steps]
+        tiles = statistics_tiles(self._source, self.config.gan.batch_size, self._device)
         with ranks.alone():  # Each repeats it: in every one the next stage needs the encoder.
             recalibrate_batch_norm(self.encoder, tiles)
         return Networks(self._networks.generator, self._networks.discriminator, self.encoder).eval_frozen()

@@ -12,7 +12,7 @@ from anogan.config import Config
 from anogan.gan import ranks
 from anogan.gan.adversary import Adversary, pack
 from anogan.gan.alarms import Points
-from anogan.gan.batch_norm import BATCHES, FIRST_BATCH, recalibrate_batch_norm
+from anogan.gan.batch_norm import recalibrate_batch_norm, statistics_tiles
 from anogan.gan.condition import condition_dim, given, image_of, tile_channels
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.ema import BestNetworks, Ema
@@ -288,8 +288,8 @@ class GanStage:
         return networks.eval_frozen()
 
     def _recalibrate(self, networks: Networks) -> None:
-        n, steps = self.config.gan.batch_size, range(FIRST_BATCH, FIRST_BATCH + BATCHES)
-        tiles = [self._move(self._source.batch(step, n)) for step in steps]
+        n = self.config.gan.batch_size
+        tiles = [self._move(x) for x in statistics_tiles(self._source, n, self._device)]
         if networks.encoder is not None:
             encoder = networks.encoder
             recalibrate_batch_norm(encoder, tiles)

@@ -113,12 +113,7 @@ def fit(
     ):
         model = train(run, good, held_out, image_size)
     scorer, picked = _pick_score(Scorer(model), held_out, reporter)
-    calibration = calibrate_scorer(
-        scorer,
-        split.early_stop,
-        split.calibrate,
-        lambda _, done, total: reporter.progress("calibrate", done, total, {}),
-    )
+    calibration = _calibrate(scorer, split, reporter)
     seconds = time.monotonic() - started + saved  # As if it had trained all by itself.
     metadata = _metadata(run, hashes, image_size, data, seconds) | picked
     save_bundle(out, _bundle(scorer, calibration, metadata, _attachments(run, scorer, split)))
@@ -126,6 +121,15 @@ def fit(
     if metadata["health"]["verdict"] != "healthy":
         reporter.event(health_sentence(metadata["health"]))
     return FitResult(out, scorer.with_calibration(calibration), metadata)
+
+
+def _calibrate(scorer: Scorer, split: Split, reporter: Reporter) -> Calibration:
+    return calibrate_scorer(
+        scorer,
+        split.early_stop,
+        split.calibrate,
+        lambda _, done, total: reporter.progress("calibrate", done, total, {}),
+    )
 
 
 def _pick_score(scorer: Scorer, held_out: Good, reporter: Reporter) -> tuple[Scorer, dict[str, Any]]:

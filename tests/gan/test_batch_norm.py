@@ -1,10 +1,20 @@
 """By which statistics batch norm acts, outside of training."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from anogan.gan.batch_norm import batch_statistics, fix_batch_norm, recalibrate_batch_norm
+from anogan.gan.batch_norm import (
+    batch_statistics,
+    fix_batch_norm,
+    recalibrate_batch_norm,
+    statistics_tiles,
+)
+from anogan.gan.encoder import EncoderStage
+from anogan.gan.tiles import TileSource
+from anogan.gan.training import GanStage
+from tests.tiny import tiny_config
 
 
 def small_network() -> nn.Sequential:
@@ -52,3 +62,17 @@ def test_batch_statistics_are_those_of_training_and_leave_no_trace() -> None:
     assert not network.training
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_a_separate_encoder_ends_with_the_statistics_of_many_batches(boards: list[np.ndarray]) -> None:
+    config = tiny_config(encoder={"mode": "izi", "steps": 1})
+    source, cpu = TileSource(boards, config, 0), torch.device("cpu")
+    stage = EncoderStage(config, source, source, GanStage(config, source, source, cpu).finish(), cpu)
+    stage.step(0)
+    encoder = stage.finish().encoder
+    assert encoder is not None
+    found = {name: buffer.clone() for name, buffer in encoder.named_buffers() if "running" in name}
+    recalibrate_batch_norm(encoder, statistics_tiles(source, config.gan.batch_size, cpu))
+    assert found
+    for name, buffer in encoder.named_buffers():
+        assert name not in found or torch.allclose(found[name], buffer)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from anogan.config import Config
-from anogan.gan.batch_norm import BATCHES, FIRST_BATCH, recalibrate_batch_norm
+from anogan.gan.batch_norm import recalibrate_batch_norm, statistics_tiles
 from anogan.gan.device import autocast, training_precision
 from anogan.gan.networks import build_encoder_of, build_generator_of
 from anogan.gan.ssim import ssim
@@ -76,8 +76,7 @@ def fit_autoencoder(
         value.backward()
         optimiser.step()
         on_step(step + 1, steps)
-    unseen = range(FIRST_BATCH, FIRST_BATCH + BATCHES)
-    recalibrate_batch_norm(network, (source.batch(step, config.gan.batch_size).to(device) for step in unseen))
+    recalibrate_batch_norm(network, statistics_tiles(source, config.gan.batch_size, device))
     # One memory layout for any number of tiles: a map must not depend on how many there are.
     network = network.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
     return Autoencoder(network, loss, config.tiles.size, config.tiles.overlap)
