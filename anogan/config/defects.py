@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from anogan.config.section import Section
 
@@ -31,6 +31,13 @@ class SyntheticDefectsConfig(Section):
     min_size: float = Field(3, gt=0, description="Smallest that matters.")
     max_size: float = Field(24, gt=0, description="Largest that is drawn.")
     max_per_tile: int = Field(2, ge=1, description="At most so many on one tile.")
+    roughness: float = Field(
+        1.0,
+        ge=1,
+        le=5,
+        description="Outlines stray from an ellipse up to so many times as far: more where good parts have "
+        "round pieces of their own, such as pads, which smooth blobs are too much like.",
+    )
 
     @model_validator(mode="after")
     def _sizes_rise(self) -> SyntheticDefectsConfig:
@@ -51,6 +58,12 @@ class HeadConfig(Section):
     width: int = Field(
         24, ge=4, description="Channels at half the resolution; up to eight times as many within."
     )
+    contrast_window: int = Field(
+        0,
+        ge=0,
+        description="Side of the surroundings in pixels, odd, by whose mean and spread the head sees x and "
+        "x - G(z) once more, for photographs of uneven light; 0 leaves that out.",
+    )
     steps: int = Field(1000, ge=1, description="Steps of the head's training, after all others.")
     batch_size: int = Field(16, ge=1, description="Tiles per step.")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's.")
@@ -60,3 +73,10 @@ class HeadConfig(Section):
         description="Weight of each tile's strongest good spot and strongest defect in the loss, of which an "
         "image's score is made: more finds weaker defects, less marks whole ones.",
     )
+
+    @field_validator("contrast_window")
+    @classmethod
+    def _window_has_a_centre(cls, window: int) -> int:
+        if window and (window < 3 or window % 2 == 0):
+            raise ValueError(f"{window} must be 0 or an odd number from 3")
+        return window

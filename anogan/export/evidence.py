@@ -17,6 +17,7 @@ from anogan.export.graph import DOUBLE, FLOAT, INT64, Graph
 from anogan.export.networks import FoldedNetworks, features, given, image_of
 from anogan.export.pretrained import perceptual_map, unit_features
 from anogan.scoring.evidence import score_weights
+from anogan.scoring.maps import CONTRAST_FLOOR
 
 PASS, REVIEW, REJECT = 0, 1, 2
 
@@ -38,21 +39,39 @@ class TileEvidence:
 
 def tile_evidence(g: Graph, networks: FoldedNetworks, x: str, reconstruction: str) -> TileEvidence:
     """Residual, discrimination, head and perceptual maps of tiles (T, C + K, t, t) and their scores."""
-    difference = g.op("Abs", g.op("Sub", image_of(g, networks, x), reconstruction))
+    image = image_of(g, networks, x)
+    signed = g.op("Sub", image, reconstruction)
+    difference = g.op("Abs", signed)
     discrimination = _discrimination_map(g, networks, x, given(g, networks, reconstruction, x))
     maps = {
         "residual": g.op("ReduceMean", difference, g.i64([1]), keepdims=1),
         "discrimination": discrimination,
     }
     if networks.head is not None:
-        seen = g.op("Concat", x, reconstruction, difference, discrimination, axis=1)
-        maps["head"] = forward(g, networks.head, seen)[-1]
+        seen = [x, reconstruction, difference, discrimination]
+        if networks.contrast_window:
+            seen += _local_contrast(g, image, signed, networks.contrast_window)
+        maps["head"] = forward(g, networks.head, g.op("Concat", *seen, axis=1))[-1]
     if (pretrained := networks.pretrained) is not None:
-        wanted = unit_features(g, pretrained, image_of(g, networks, x))
+        wanted = unit_features(g, pretrained, image)
         maps["perceptual"] = perceptual_map(
             g, pretrained, wanted, unit_features(g, pretrained, reconstruction)
         )
     return TileEvidence(maps, _tile_mean(g, difference), _tile_mean(g, discrimination))
+
+
+def _local_contrast(g: Graph, x: str, difference: str, window: int) -> list[str]:
+    """`local_contrast` of (N, C, t, t), its two halves."""
+    centred = g.op("Sub", x, _local_mean(g, x, window))
+    spread = g.op("Sqrt", _local_mean(g, g.op("Mul", centred, centred), window))
+    deviation = g.op("Add", spread, g.f32(CONTRAST_FLOOR))
+    return [g.op("Div", centred, deviation), g.op("Div", difference, deviation)]
+
+
+def _local_mean(g: Graph, x: str, window: int) -> str:
+    half = window // 2
+    rows = g.op("AveragePool", x, kernel_shape=[window, 1], pads=[half, 0, half, 0])
+    return g.op("AveragePool", rows, kernel_shape=[1, window], pads=[0, half, 0, half])
 
 
 def _tile_mean(g: Graph, x: str) -> str:

@@ -32,6 +32,7 @@ class FoldedNetworks:
         image_shape: (C, t, t) of one tile's picture.
         bank: (B, d, g, g), the codes from which each tile's starts are taken, or None.
         condition: K, the maps of its condition behind it.
+        contrast_window: Of what the head sees, pixels; 0 for none.
         pretrained: Pretrained features, or None where none count.
         quantised_encoder: A model that stands for `encoder`, or None.
     """
@@ -45,6 +46,7 @@ class FoldedNetworks:
     image_shape: tuple[int, int, int]
     bank: NDArray[np.float32] | None = None
     condition: int = 0
+    contrast_window: int = 0
     pretrained: Pretrained | None = None
     quantised_encoder: onnx.ModelProto | None = None
 
@@ -82,6 +84,7 @@ class FoldedNetworks:
             image_shape=shape,
             bank=None if bank is None else bank.numpy(),
             condition=condition_dim(config),
+            contrast_window=config.head.contrast_window,
             pretrained=_pretrained(model, shape),
             quantised_encoder=quantised_encoder,
         )

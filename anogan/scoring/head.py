@@ -112,7 +112,8 @@ class HeadStage:
             reconstruction = self._inverter.search(x, self._search_steps(step)).reconstruction
             with torch.no_grad():
                 discrimination = self._inverter.discrimination(x, reconstruction)
-        return head_input(x, reconstruction, discrimination), ranks.own(batch.mask).to(self._device)
+        seen = head_input(x, reconstruction, discrimination, self.config.head.contrast_window)
+        return seen, ranks.own(batch.mask).to(self._device)
 
     def _search_steps(self, step: int) -> int | None:
         """A head that met every length of search also serves a station that cuts it short.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from anogan.config import Config
-from anogan.gan.condition import tile_channels
+from anogan.scoring.maps import head_channels
 
 WIDENING = (1, 2, 4, 8, 8)  # Channels per halving of the resolution, in units of `head.width`.
 DILATIONS = (1, 2, 4, 8, 1)
@@ -38,11 +38,11 @@ class Skip(nn.Module):
 
 
 def build_head(config: Config) -> nn.Sequential:
-    """The residual head: `head_input` (N, 3C + K + 1, t, t) -> defect logit per pixel, (N, 1, t, t)."""
+    """The residual head: `head_input` -> defect logit per pixel, (N, 1, t, t)."""
     width = config.head.width
     body = _dilated(width) if config.head.network == "dilated" else _unet(width)
     return nn.Sequential(
-        *_halve(tile_channels(config) + 2 * config.images.channels + 1, width),
+        *_halve(head_channels(config), width),
         *body,
         *_double(2 * width if config.head.network == "dilated" else width, width // 2),
         nn.Conv2d(width // 2, 1, 3, padding=1),

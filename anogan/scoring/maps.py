@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anogan.gan.condition import given, image_of
+from anogan.config import Config
+from anogan.gan.condition import given, image_of, tile_channels
 from anogan.gan.networks import features
 from anogan.scoring.search import Objective
+
+CONTRAST_FLOOR = 0.03  # In [-1, 1]: four grey levels of 256, about the grain of a camera.
 
 
 def residual_map(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -30,16 +33,52 @@ def discrimination_map(x: Tensor, reconstruction: Tensor, objective: Objective) 
     return torch.stack(layers).mean(dim=0)
 
 
-def head_input(x: Tensor, reconstruction: Tensor, discrimination: Tensor) -> Tensor:
-    """[x, its condition, G(z), |x - G(z)|, discrimination map], (N, 3C + K + 1, t, t).
+def head_input(x: Tensor, reconstruction: Tensor, discrimination: Tensor, contrast_window: int = 0) -> Tensor:
+    """[x, its condition, G(z), |x - G(z)|, discrimination map], then `local_contrast` if any.
 
     Args:
         x: Tiles, (N, C + K, t, t).
         reconstruction: G(z), (N, C, t, t).
         discrimination: (N, 1, t, t).
+        contrast_window: `head.contrast_window`, pixels; 0 for none.
+
+    Returns:
+        (N, 3C + K + 1, t, t), or 2C more with a window; see `head_channels`.
     """
-    difference = (image_of(x, x.shape[1] - reconstruction.shape[1]) - reconstruction).abs()
-    return torch.cat([x, reconstruction, difference, discrimination], dim=1)
+    image = image_of(x, x.shape[1] - reconstruction.shape[1])
+    difference = image - reconstruction
+    seen = [x, reconstruction, difference.abs(), discrimination]
+    if contrast_window:
+        seen.append(local_contrast(image, difference, contrast_window))
+    return torch.cat(seen, dim=1)
+
+
+def head_channels(config: Config) -> int:
+    """How many maps `head_input` gives."""
+    contrast = 2 * config.images.channels if config.head.contrast_window else 0
+    return tile_channels(config) + 2 * config.images.channels + 1 + contrast
+
+
+def local_contrast(x: Tensor, difference: Tensor, window: int) -> Tensor:
+    """[x less its local mean, x - G(z)], both in local standard deviations of x, (N, 2C, t, t).
+
+    In weak light a crack is a few grey levels deep and in strong light fifty: by its surroundings it is the
+    same (divisive normalisation, Jarrett et al. 2009, section 2).
+
+    Args:
+        x: (N, C, t, t).
+        difference: x - G(z), (N, C, t, t).
+        window: Side of the surroundings, pixels, odd; what lies outside the tile does not count.
+    """
+    centred = x - _local_mean(x, window)
+    deviation = _local_mean(centred.square(), window).sqrt() + CONTRAST_FLOOR
+    return torch.cat([centred / deviation, difference / deviation], dim=1)
+
+
+def _local_mean(x: Tensor, window: int) -> Tensor:
+    half = window // 2
+    rows = F.avg_pool2d(x, (window, 1), 1, (half, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, window), 1, (0, half), count_include_pad=False)
 
 
 @torch.no_grad()

@@ -289,7 +289,9 @@ class Scorer:
                 "steps_used": found.steps_used,
             }
             if self.model.head is not None:
-                results["head"] = self.model.head(head_input(tiles, reconstruction, discrimination))
+                window = self.config.head.contrast_window
+                seen = head_input(tiles, reconstruction, discrimination, window)
+                results["head"] = self.model.head(seen)
             if (perceptual := self.model.perceptual) is not None:
                 size = (x.shape[2], x.shape[3])
                 results["perceptual"] = perceptual_map(perceptual(x), perceptual(reconstruction), size)

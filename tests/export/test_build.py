@@ -45,6 +45,12 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, i
     "early stop": ({"search": {"tolerance": 0.02, "patience": 1}}, (40, 56), [(40, 56)]),
     "border": ({"score": {"border": 5}}, (40, 56), [(40, 56)]),
     "dilated head": ({"head": {"network": "dilated"}}, (40, 56), [(40, 56)]),
+    "local contrast": ({"head": {"contrast_window": 7}}, (40, 56), [(40, 56)]),
+    "local contrast beyond the tile, with a condition": (
+        {"head": {"contrast_window": 41}, "network": {"condition": "tile-position"}},
+        (40, 75),
+        [(40, 75)],
+    ),
     "spread": ({"score": {"spread": 3}}, (40, 56), [(40, 56)]),
     "top": ({"score": {"pooling": "top", "top_share": 0.01}}, (40, 56), [(40, 56)]),
     "no smoothing": ({"score": {"smoothing_sigma": 0.0}}, (40, 56), [(40, 56)]),
