@@ -68,6 +68,7 @@ def test_every_option_together_exports_in_single_and_half_precision(
         search={"bank": 8, "restarts": 2, "residual": "trimmed", "mask": 0.4, "tolerance": 0.01, "steps": 2},
         features={"weights": "a file", "search_weight": 0.2},
         tiles={"scales": [1.0, 0.8]},
+        head={"contrast_window": 9},
     )
     features = live(Perceptual("resnet18"))
     scorer = build_torch_scorer(replace(build_model(config, SIZE), perceptual=features))  # type: ignore[arg-type]
