@@ -31,13 +31,6 @@ class SyntheticDefectsConfig(Section):
     min_size: float = Field(3, gt=0, description="Smallest that matters.")
     max_size: float = Field(24, gt=0, description="Largest that is drawn.")
     max_per_tile: int = Field(2, ge=1, description="At most so many on one tile.")
-    roughness: float = Field(
-        1.0,
-        ge=1,
-        le=5,
-        description="Outlines stray from an ellipse up to so many times as far: more where good parts have "
-        "round pieces of their own, such as pads, which smooth blobs are too much like.",
-    )
 
     @model_validator(mode="after")
     def _sizes_rise(self) -> SyntheticDefectsConfig:

@@ -198,13 +198,12 @@ def _point_on_edge(canvas: Canvas) -> tuple[int, int]:
 
 def _irregular_shape(canvas: Canvas, centre: tuple[int, int], height: float, width: float) -> Mask:
     """A filled blob of about height x width pixels with a rough outline, rotated at random."""
-    rng, roughest = canvas.rng, canvas.config.roughness
+    rng = canvas.rng
     n = 24
     angles = np.linspace(0, 2 * math.pi, n, endpoint=False)
-    stray = 0.22 * (rng.uniform(1, roughest) if roughest > 1 else 1)
     # A few low harmonics give the form, a little noise the roughness that real etching leaves.
     radius = 1 + sum(
-        rng.normal(0, stray / k) * np.cos(k * angles + rng.uniform(0, 2 * math.pi)) for k in range(2, 6)
+        rng.normal(0, 0.22 / k) * np.cos(k * angles + rng.uniform(0, 2 * math.pi)) for k in range(2, 6)
     )
     radius = np.clip(radius + rng.normal(0, 0.06, n), 0.25, 2.0)
     ys, xs = radius * np.sin(angles) * height / 2, radius * np.cos(angles) * width / 2

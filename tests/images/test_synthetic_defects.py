@@ -107,23 +107,6 @@ def test_defects_grow_with_the_sizes_of_the_settings() -> None:
     assert area(16, 24) > 4 * area(4, 6)
 
 
-def test_rough_outlines_stray_further_from_an_ellipse() -> None:
-    even = np.full((160, 160, 1), 128, np.uint8)
-    solidity = {}
-    for roughness in (1.0, 4.0):
-        shares = []
-        for seed in range(40):
-            settings = {"kinds": ["blob"], "min_size": 40, "max_size": 50, "roughness": roughness}
-            mask = _drawn(even, seed, **settings, max_per_tile=1)[1].astype(np.uint8)
-            outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            areas = [(cv2.contourArea(o), cv2.contourArea(cv2.convexHull(o))) for o in outlines]
-            shares += [area / hull for area, hull in areas if hull > 200]
-        assert len(shares) > 10
-        solidity[roughness] = float(np.mean(shares))
-
-    assert 1 - solidity[4.0] > 1.5 * (1 - solidity[1.0])
-
-
 def test_specks_smaller_than_the_smallest_defect_are_neither_drawn_nor_marked() -> None:
     smallest = 8.0
     for seed in range(20):
