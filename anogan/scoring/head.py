@@ -30,8 +30,8 @@ FIXED_SHARE = 1 / 3  # Of the steps, the last ones: with the batch-norm statisti
 class HeadStage:
     """Teaches the head to mark synthetic defects, given what the frozen AnoGAN makes of the image.
 
-    The head sees only [x, G(z), |x - G(z)|, feature residual] of the very search that scoring runs. No real
-    defect is used (DRAEM, Zavrtanik et al. 2021, arXiv:2108.07610, section 3.2).
+    The head sees only `head_input` of the very search that scoring runs. No real defect is used (DRAEM,
+    Zavrtanik et al. 2021, arXiv:2108.07610, section 3.2).
     """
 
     name = "head"

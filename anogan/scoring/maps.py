@@ -33,7 +33,7 @@ def discrimination_map(x: Tensor, reconstruction: Tensor, objective: Objective) 
     return torch.stack(layers).mean(dim=0)
 
 
-def head_input(x: Tensor, reconstruction: Tensor, discrimination: Tensor, contrast_window: int = 0) -> Tensor:
+def head_input(x: Tensor, reconstruction: Tensor, discrimination: Tensor, contrast_window: int) -> Tensor:
     """[x, its condition, G(z), |x - G(z)|, discrimination map], then `local_contrast` if any.
 
     Args:
