@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from anogan.inspection import ScoredFile
 
 
+_ENDING = "_heatmap.png"
+
+
 def heatmap_paths(images: list[Path], folder: Path) -> dict[Path, Path]:
     """Image -> heatmap file; the folders below the images' common one come again below `folder`.
 
@@ -24,10 +27,15 @@ def heatmap_paths(images: list[Path], folder: Path) -> dict[Path, Path]:
     return {
         image: folder
         / place.with_name(
-            f"{place.stem if stems[str(place.with_suffix('')).casefold()] == 1 else place.name}_heatmap.png"
+            (place.stem if stems[str(place.with_suffix("")).casefold()] == 1 else place.name) + _ENDING
         )
         for image, place in places.items()
     }
+
+
+def is_heatmap(path: Path) -> bool:
+    """Whether the file is named as `heatmap_paths` names them."""
+    return path.name.endswith(_ENDING)
 
 
 def _below_common_folder(images: list[Path]) -> Iterator[Path]:

@@ -13,7 +13,12 @@ from anogan.cli._folders import make_folder
 from anogan.cli._guard import USER_MISTAKE
 from anogan.cli._model import OpenedModel, open_scorer, require_model
 from anogan.cli._options import Device, ModelOption
-from anogan.cli._score_heatmaps import heatmap_paths, make_heatmap_folder, write_heatmap
+from anogan.cli._score_heatmaps import (
+    heatmap_paths,
+    is_heatmap,
+    make_heatmap_folder,
+    write_heatmap,
+)
 from anogan.cli._score_lines import CsvLines, JsonLines, Lines, TableLines
 from anogan.cli._score_report import ReportPages
 from anogan.cli._terminal import stdout
@@ -85,7 +90,7 @@ def command(
     from anogan.images.folders import find_images
 
     model_path = require_model(model, exported=True)
-    images = _without_own(find_images(paths), [model_path] if folder is None else [model_path, folder])
+    images = _without_own(find_images(paths), paths, model_path, folder)
     opened = open_scorer(model_path, threshold=threshold, steps=steps, device=device, variant=variant)
     lines: Lines = JsonLines() if json_ else CsvLines() if csv_ else TableLines()
     report = _report_file(report)
@@ -134,14 +139,21 @@ def _run(
     return counts
 
 
-def _without_own(images: list[Path], own: list[Path]) -> list[Path]:
-    """Leaves out heatmaps, a model's pictures and ground truth below a scored folder, if others are there."""
-    folders = [folder.resolve() for folder in own]
-    others = [
-        path
-        for path in images
-        if "ground_truth" not in path.parts and not any(path.resolve().is_relative_to(f) for f in folders)
-    ]
+def _without_own(images: list[Path], named: list[str], model: Path, heatmaps: Path | None) -> list[Path]:
+    """Leaves out heatmaps, a model's pictures and ground truth below a scored folder, if others are there.
+
+    Never a file that was named itself, nor a photograph that lies where heatmaps go.
+    """
+    asked_for = set(map(Path, named))
+    model = model.resolve()
+    folder = None if heatmaps is None else heatmaps.resolve()
+
+    def is_own(path: Path) -> bool:
+        place = path.resolve()
+        heatmap = folder is not None and place.is_relative_to(folder) and is_heatmap(place)
+        return heatmap or "ground_truth" in path.parts or place.is_relative_to(model)
+
+    others = [path for path in images if path in asked_for or not is_own(path)]
     return others or images
 
 

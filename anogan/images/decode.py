@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from anogan.errors import ImageError, ShapeError
 from anogan.files import replacing
-from anogan.images.headers import HeaderError, ImageInfo, check_complete, parse_header
+from anogan.images.headers import (
+    HeaderError,
+    ImageInfo,
+    check_complete,
+    parse_header,
+    without_orientation,
+)
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -80,7 +86,7 @@ def read_as_stored(path: Path) -> Pixels:
     except HeaderError as error:
         raise ImageError(f"{path} {error}; capture or copy it again.") from error
     with _quiet_opencv:
-        image = _decode(data)
+        image = _decode(without_orientation(data))
     if image is None or image.shape[:2] != (info.height, info.width):
         raise ImageError(f"{path} is damaged: its pixels cannot be decoded; capture or copy it again.")
     # OpenCV widens grey with alpha, and grey palettes, to colour.

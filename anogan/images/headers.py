@@ -20,6 +20,7 @@ _JPEG_NO_FRAME = frozenset({0xC4, 0xC8, 0xCC})
 # In entropy-coded data FF 00 is a plain FF, FF D0..D7 a restart, FF FF padding; all else ends it.
 _JPEG_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
+_TIFF_ORIENTATION, _TIFF_UPRIGHT = 274, 1
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,22 @@ def check_complete(data: bytes) -> None:
             raise HeaderError("is truncated (the WebP container is longer than the file)")
     except (struct.error, IndexError) as error:
         raise HeaderError("is truncated") from error
+
+
+def without_orientation(data: bytes) -> bytes:
+    """A complete file whose pixels decode in the order in which they are stored.
+
+    OpenCV turns a TIFF's pixels by its orientation tag whatever it is told, those of no other format.
+    """
+    if not data.startswith((b"II*\0", b"MM\0*")):
+        return data
+    for tag, layout, at in _tiff_entries(data):
+        if tag == _TIFF_ORIENTATION:
+            changed = bytearray(data)
+            values = struct.unpack_from(layout, data, at)
+            struct.pack_into(layout, changed, at, *(_TIFF_UPRIGHT for _ in values))
+            return bytes(changed)
+    return data
 
 
 def _parse(data: bytes) -> ImageInfo:
@@ -201,12 +218,11 @@ def _parse_bmp(data: bytes) -> ImageInfo:
 # --- TIFF 6.0, first page --------------------------------------------------------------------------
 
 
-def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
-    """The integer tags of the first directory."""
+def _tiff_entries(data: bytes) -> Iterator[tuple[int, str, int]]:
+    """(tag, layout of its values, their position) of the first directory's integer tags."""
     order = "<" if data[:2] == b"II" else ">"
     (directory,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, directory)
-    tags: dict[int, tuple[int, ...]] = {}
     for entry in range(directory + 2, directory + 2 + 12 * count, 12):
         tag, kind, n = struct.unpack_from(f"{order}HHI", data, entry)
         if kind not in _TIFF_TYPES or n > len(data):
@@ -215,8 +231,12 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
         at = entry + 8
         if struct.calcsize(layout) > 4:
             (at,) = struct.unpack_from(f"{order}I", data, at)
-        tags[tag] = struct.unpack_from(layout, data, at)
-    return tags
+        yield tag, layout, at
+
+
+def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
+    """The integer tags of the first directory."""
+    return {tag: struct.unpack_from(layout, data, at) for tag, layout, at in _tiff_entries(data)}
 
 
 def _parse_tiff(data: bytes) -> ImageInfo:

@@ -192,6 +192,22 @@ def test_heatmaps_of_an_earlier_run_are_not_scored(cli: Any, model: Path, good: 
     assert outcome.stderr == ""
 
 
+def test_photographs_are_scored_where_their_heatmaps_go(cli: Any, model: Path, good: Path) -> None:
+    shutil.copytree(good, "line-3")
+    shutil.copytree(good, "archive")
+    for _ in range(2):
+        found = _objects(cli("score", "line-3", "archive", "--model", model, "--json", "-o", "line-3").stdout)
+        assert len(found) == 8
+
+
+def test_an_image_that_was_named_is_scored_wherever_it_lies(cli: Any, model: Path, good: Path) -> None:
+    shutil.copytree(good, "anogan-report")
+    heatmap = Path("anogan-report", "100.png").rename("anogan-report/100_heatmap.png")
+    outcome = cli("score", heatmap, good / "101.png", "--model", model)
+
+    assert "2 images: " in outcome.stdout
+
+
 def test_ground_truth_masks_of_a_data_set_are_not_scored(cli: Any, model: Path, parts: Path) -> None:
     found = _objects(cli("score", parts, "--model", model, "--json").stdout)
 

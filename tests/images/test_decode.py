@@ -38,13 +38,13 @@ def png_bytes(width: int, height: int, depth: int, colour: int, rows: bytes, pal
     return b"\x89PNG\r\n\x1a\n" + header + plte + pixels + png_chunk(b"IEND", b"")
 
 
-def tiff_bytes(width: int, height: int, pixels: bytes, bits: int = 8) -> bytes:
+def tiff_bytes(width: int, height: int, pixels: bytes, bits: int = 8, orientation: int = 1) -> bytes:
     """An uncompressed grey TIFF whose directory lies before its pixels."""
-    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (273, 128), (277, 1), (278, height)]
-    tags += [(279, height * width * bits // 8)]
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (273, 144), (274, orientation)]
+    tags += [(277, 1), (278, height), (279, height * width * bits // 8)]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
-    return head.ljust(128, b"\0") + pixels
+    return head.ljust(144, b"\0") + pixels
 
 
 def huge_headers() -> dict[str, bytes]:
@@ -124,6 +124,15 @@ def test_the_exif_orientation_does_not_turn_the_pixels(tmp_path: Path) -> None:
     plain, marked = saved(tmp_path / "a.jpg", data), saved(tmp_path / "b.jpg", turned)
     assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (56, 40)
     np.testing.assert_array_equal(read_as_stored(marked), read_as_stored(plain))
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
+def test_the_orientation_of_a_tiff_does_not_turn_the_pixels(tmp_path: Path, orientation: int) -> None:
+    pixels = np.ascontiguousarray(colour_image(40, 56)[..., 2:])
+    data = tiff_bytes(56, 40, pixels.tobytes(), orientation=orientation)
+    turned = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert turned.shape != (40, 56) or (turned[..., None] != pixels).any()
+    np.testing.assert_array_equal(read_as_stored(saved(tmp_path / "a.tif", data)), pixels)
 
 
 def test_a_name_with_spaces_and_chinese_characters_works(tmp_path: Path) -> None:
