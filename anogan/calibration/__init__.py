@@ -12,6 +12,7 @@ from anogan.calibration.evidence import (
     part_kind,
     part_name,
     pool,
+    refuse_all_border,
     smooth,
     spread,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "part_name",
     "pool",
     "recalibrated",
+    "refuse_all_border",
     "smooth",
     "spread",
 ]

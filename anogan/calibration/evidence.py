@@ -279,6 +279,18 @@ def spread(evidence: NDArray[Any], pixels: int) -> FloatMap:
     return np.asarray(cv2.dilate(found, np.ones((side, side), np.uint8)), np.float32)
 
 
+def refuse_all_border(size: tuple[int, int], border: int) -> None:
+    """Refuses a size of which `score.border` leaves no pixel.
+
+    Raises:
+        ShapeError: It leaves none.
+    """
+    if min(size) <= 2 * border:
+        raise ShapeError(
+            f"A border of {border} leaves nothing of a {size[0]} x {size[1]} map; lower score.border."
+        )
+
+
 def pool(evidence: NDArray[Any], pooling: Literal["max", "top"], top_share: float, border: int) -> float:
     """The image score of a map.
 
@@ -295,11 +307,8 @@ def pool(evidence: NDArray[Any], pooling: Literal["max", "top"], top_share: floa
         ShapeError: The border leaves no pixel.
     """
     height, width = evidence.shape
+    refuse_all_border((height, width), border)
     counted = evidence[border : height - border, border : width - border] if border else evidence
-    if counted.size == 0 or 2 * border >= min(height, width):
-        raise ShapeError(
-            f"A border of {border} leaves nothing of a {height} x {width} map; lower score.border."
-        )
     if pooling == "max":
         return float(np.float32(counted.max()))
     flat = counted.ravel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import onnx
@@ -31,6 +32,7 @@ from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph, Precis
 from anogan.export.networks import FoldedNetworks, given
 from anogan.export.search import latent_search
 from anogan.export.support import refuse_unsupported
+from anogan.images.tiling import scaled_size
 from anogan.scoring.model import Model
 from anogan.scoring.scorer import CHUNK_PIXELS
 
@@ -206,10 +208,30 @@ def write_results(
             anomaly_map, reconstruction = found, again
         else:
             anomaly_map = g.op("Max", anomaly_map, resize(g, found, image.height, image.width))
-    score = g.rename(pooled(g, anomaly_map, config.score), "score")
+    score = pooled(g, anomaly_map, config.score)
+    if model.image_size is None:
+        score = _unless_too_small(g, score, image, config)
+    score = g.rename(score, "score")
     g.rename(verdict(g, score, "threshold", "review_threshold"), "verdict")
     _write_tile_scores(g, tiles, versions)
     _write_pictures(g, model, anomaly_map, reconstruction)
+
+
+def least_side(config: Config) -> int:
+    """Pixels that the sides of an image need at least where each is searched at its own size."""
+    tile = config.tiles.size
+    covered = next(
+        side
+        for side in count(tile)
+        if all(min(scaled_size((side, side), s)) >= tile for s in config.tiles.scales)
+    )
+    return max(covered, 2 * config.score.border + 1)
+
+
+def _unless_too_small(g: Graph, score: str, image: Cut, config: Config) -> str:
+    """No score, and so a review, for an image smaller than a tile or of which the border leaves nothing."""
+    fits = g.op("Not", g.op("Less", g.op("Min", image.height, image.width), g.i64(least_side(config))))
+    return g.op("Where", fits, score, g.f32(np.nan))
 
 
 def pixels_per_tile(config: Config) -> int:

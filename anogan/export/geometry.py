@@ -86,9 +86,13 @@ class Tiling:
 
 
 def tiling(g: Graph, size: str, tile: int, overlap: int) -> Tiling:
-    """`TileGrid` along one axis of `size` pixels (int64 scalar, at least `tile`)."""
+    """`TileGrid` along one axis of `size` pixels (int64 scalar).
+
+    An axis shorter than a tile is continued by its last pixel, so that the graph runs to its end; what it
+    finds there is no evidence.
+    """
     stride = g.i64(tile - overlap)
-    last = g.op("Sub", size, g.i64(tile))
+    last = g.op("Max", g.op("Sub", size, g.i64(tile)), g.i64(0))
     regular = g.op("Range", g.i64(0), last, stride)
     starts = g.op("Concat", regular, g.op("Unsqueeze", last, g.i64([0])), axis=0)
     n = length(g, starts, 0)
@@ -108,7 +112,7 @@ def tiling(g: Graph, size: str, tile: int, overlap: int) -> Tiling:
     return Tiling(
         n=n,
         centres=_centres(g, starts, size, tile),
-        positions=g.op("Reshape", inside, g.i64([-1])),
+        positions=g.op("Min", g.op("Reshape", inside, g.i64([-1])), g.op("Sub", size, g.i64(1))),
         sources=tuple(_mosaic_row(g, c, row, tile) for c in candidates),
         weights=tuple(g.cast(g.op("Div", share, total), FLOAT) for share in shares),
     )

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anogan.calibration import PARTS, Calibration, combine, part_name, smooth, spread
+from anogan.calibration import PARTS, Calibration, combine, part_name, refuse_all_border, smooth, spread
 from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
 from anogan.gan.condition import condition_dim, image_of, tile_conditions, with_condition
 from anogan.images.decode import Pixels, as_model_image, read_image, several
@@ -254,6 +254,7 @@ class Scorer:
         wanted, config = self.model.image_size, self.config.images
         if wanted is None:
             self._pyramid(size)
+            refuse_all_border(size, self.config.score.border)
         elif size != wanted and config.size is None and config.on_mixed_sizes != "resize":
             raise ImageError(
                 f"the image is {size[1]}x{size[0]} pixels; this model expects {wanted[1]}x{wanted[0]}. "

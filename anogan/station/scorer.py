@@ -12,6 +12,7 @@ from typing import Any, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from anogan.calibration import refuse_all_border
 from anogan.errors import BundleError, ConfigError, ImageError, ShapeError
 from anogan.images.decode import Pixels, as_model_image, read_image, several
 from anogan.images.tiling import TilePyramid
@@ -202,7 +203,7 @@ class Scorer:
     def _checked(self, image: NDArray[Any], name: str) -> Pixels:
         contract = self.manifest.input
         pixels = as_model_image(image, channels=contract.channels, bit_depth=contract.bit_depth, name=name)
-        _check_size(pixels, contract, name)
+        _check_size(pixels, contract, self.manifest.config["score"]["border"], name)
         return pixels
 
     def _score_alike(self, images: list[Pixels], variant: str | None) -> list[Inspection]:
@@ -309,11 +310,12 @@ def _groups(images: Sequence[Pixels]) -> Iterator[list[int]]:
         yield from (indices[start : start + most] for start in range(0, len(indices), most))
 
 
-def _check_size(image: Pixels, contract: InputContract, name: str) -> None:
-    size = image.shape[:2]
+def _check_size(image: Pixels, contract: InputContract, border: int, name: str) -> None:
+    size = (image.shape[0], image.shape[1])
     if contract.size is None:
         try:
-            _pyramid(contract, (size[0], size[1]))
+            _pyramid(contract, size)
+            refuse_all_border(size, border)
         except ShapeError as error:
             raise ImageError(f"{name}: {error}") from error
     elif size != contract.size and not contract.resizes:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anogan.config import Config
-from anogan.errors import CalibrationError, ExportError
+from anogan.errors import CalibrationError, ExportError, ImageError, ShapeError
 from anogan.export.build import build_scorer, pixels_per_tile
 from anogan.inspection import Verdict
 from anogan.scoring import Scorer
@@ -231,6 +231,32 @@ def test_what_cannot_be_scored_goes_to_review() -> None:
     got = session_run(build_scorer(model, scorer.calibration))(image=np.stack(random_images(1, (32, 32))))
     assert np.isnan(got["score"][0])
     assert VERDICTS[got["verdict"][0]] == Verdict.REVIEW
+
+
+@pytest.mark.parametrize(
+    ("settings", "least"),
+    [
+        ({}, 32),
+        ({"tiles": {"scales": [1.0, 0.7]}}, 46),  # 45 x 0.7 + 0.5 is a little below 32 in binary.
+        ({"score": {"border": 18}}, 37),
+        ({"score": {"border": 18, "pooling": "top"}}, 37),
+    ],
+)
+def test_an_image_too_small_to_inspect_goes_to_review(settings: dict[str, Any], least: int) -> None:
+    model = build_model(small_config(**(KEEP | settings)))
+    scorer = build_torch_scorer(model)
+    assert scorer.calibration is not None
+    run = session_run(build_scorer(model, scorer.calibration))
+
+    for size in [(least - 1, 64), (64, least - 1), (20, 20)]:
+        images = random_images(2, size)
+        got = run(image=np.stack(images))
+        assert np.isnan(got["score"]).all()
+        assert (got["verdict"] == 1).all()
+        with pytest.raises((ImageError, ShapeError)):
+            scorer.score(images)
+    images = random_images(2, (least, 64))
+    assert_agrees(scorer, run(image=np.stack(images), steps=np.array(3)), images, 1e-4)
 
 
 def test_file_of_a_64_pixel_model_is_hardly_larger_than_its_weights() -> None:

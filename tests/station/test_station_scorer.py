@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from anogan.errors import ConfigError, ImageError, ShapeError
+from anogan.export import export_scorer
 from anogan.images.decode import write_image
 from anogan.inspection import Inspection, Verdict, decide
+from anogan.recipes.score import score_files
 from anogan.scoring import Scorer as TorchScorer
 from anogan.station import BudgetedInspection, Scorer
 from anogan.station.session import PROVIDERS, Session
-from tests.export.conftest import random_images
+from tests.export.conftest import build_model, build_torch_scorer, random_images, small_config
 
 SIZE = (40, 56)
 
@@ -175,6 +177,21 @@ def test_a_bad_file_is_told_and_the_rest_is_scored(scorer: Scorer, tmp_path: Pat
     assert found[4].inspection.path == paths[4]
     for file in found[1:4]:
         assert str(file.path) in str(file.error)
+
+
+@pytest.mark.parametrize("pooling", ["max", "top"])
+def test_both_scorers_tell_an_image_of_which_the_border_leaves_nothing(pooling: str, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for path, side in zip(paths, (40, 34, 40), strict=True):
+        write_image(path, random_images(1, (side, side))[0])
+    config = small_config(images={"on_mixed_sizes": "keep"}, score={"border": 17, "pooling": pooling})
+    torch_scorer = build_torch_scorer(build_model(config))
+    export_scorer(torch_scorer, tmp_path / "scorer.onnx", images=random_images(1, (40, 40)))
+
+    for found in (score_files(torch_scorer, paths), Scorer(tmp_path / "scorer.onnx").score_files(paths)):
+        errors = [file.error for file in found]
+        assert errors[0] is errors[2] is None
+        assert "1.png: A border of 17 leaves nothing" in str(errors[1])
 
 
 def test_a_tight_budget_cuts_the_steps_and_says_so(scorer_file: Path) -> None:
