@@ -17,6 +17,7 @@ from anogan.errors import ConfigError
 if TYPE_CHECKING:
     from anogan.export import Exported
     from anogan.export.graph import Precision as ExportPrecision
+    from anogan.station.manifest import StepsCalibration
 
 NAME = "export"
 EXAMPLE = "anogan export --model anogan-model --out scorer.onnx"
@@ -39,13 +40,17 @@ def command(
         typer.Option(
             "--data",
             "-d",
-            help="Images on which PyTorch and the file must agree: a folder, or one with good/ and test/.",
+            help="Images on which PyTorch and the file must agree: a folder of good ones, or one with good/ "
+            "and test/. Thresholds that the export sets come from the good ones.",
             show_default="what the model was fitted or calibrated on",
         ),
     ] = None,
     precision: Annotated[
         Precision,
-        typer.Option(help="fp16 halves the file; mixed also convolves in half precision, for GPUs."),
+        typer.Option(
+            help="fp16 halves the file; mixed also convolves in half precision, for GPUs. Both get a "
+            "threshold of their own, from held-out good images."
+        ),
     ] = Precision.FP32,
     int8: Annotated[
         bool,
@@ -68,7 +73,8 @@ def command(
         str | None,
         typer.Option(
             metavar="N,N,...",
-            help="Fewer search steps that a station's time budget may cut to; each gets its own threshold.",
+            help="Fewer search steps that a station's time budget may cut to; each gets its own threshold, "
+            "from held-out good images.",
             show_default="none",
         ),
     ] = None,
@@ -140,11 +146,18 @@ def _print(exported: Exported) -> None:
         f"On {parity.n_images} images its verdicts are those of PyTorch{but}, and its scores differ by at "
         f"most {last.score:.1e} of their value (median {last.median_score:.1e})."
     )
+    whole, *cuts = exported.manifest.calibrations
     if exported.manifest.precision != "fp32":
-        threshold = exported.manifest.calibrations[0].threshold
-        out.print(f"In {exported.manifest.precision} the threshold is {threshold:.4g}.")
+        out.print(f"In {exported.manifest.precision} the threshold is {_promised(whole)}")
     if exported.pieces:
         names = ", ".join(path.name for path in exported.pieces)
         out.print(f"Beside it, for hosts that drive the steps: {names}.")
-    for cut in exported.manifest.calibrations[1:]:
-        out.print(f"With {cut.steps} search steps the threshold is {cut.threshold:.4g}.")
+    for cut in cuts:
+        out.print(f"With {cut.steps} search steps the threshold is {_promised(cut)}")
+
+
+def _promised(calibration: StepsCalibration) -> str:
+    return (
+        f"{calibration.threshold:.4g}; at most {calibration.false_reject:.3%} of good parts are rejected, "
+        f"from {calibration.n_good} good images."
+    )

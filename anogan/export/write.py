@@ -83,6 +83,9 @@ def export_scorer(
     if out.is_dir():  # Before minutes of work, which a rename would end.
         raise StorageError(f"{out} is a folder; name the file to write, such as -o {out / 'scorer.onnx'}.")
     calibration = _calibration_to_export(scorer, images, precision, cut_steps)
+    fewer = _fewer(scorer, cut_steps)
+    if fewer or precision != "fp32":
+        _refuse_few(good_images)
     tolerance = tolerance or tolerance_for(scorer.config, precision)
     temporary = out.with_name(out.name + ".tmp")
     try:
@@ -92,12 +95,12 @@ def export_scorer(
         if precision != "fp32":
             event(f"setting the threshold anew for {precision} from {len(good_images)} good images")
             steps = scorer.config.search.steps
-            calibration = _recalibrated(calibration, built.station, steps, good_images)
+            calibration = _recalibrated(calibration, built.station, steps, good_images, event)
             built = draft.write(calibration)
         event(f"comparing with PyTorch on {len(images)} images")
         own = Scorer(scorer.model, calibration)
         parity = _gate(own, built.station, images, tolerance)
-        cut = [_cut(calibration, built.station, s, good_images) for s in _fewer(scorer, cut_steps)]
+        cut = [_for_steps(s, _recalibrated(calibration, built.station, s, good_images, event)) for s in fewer]
         manifest = built.manifest.model_copy(
             update={"parity": parity.to_dict(), "calibrations": (*built.manifest.calibrations, *cut)}
         )
@@ -159,7 +162,8 @@ class _Draft:
             self.scorer.model, calibration, precision=self.precision, quantised_encoder=self.encoder
         )
         write_file(self.path, serialised(model, manifest))
-        return _Built(model, manifest, StationScorer(self.path))
+        # The scorer that it is compared with computes on the CPU, and another device rounds otherwise.
+        return _Built(model, manifest, StationScorer(self.path, providers=["cpu"]))
 
     def _manifest(self, calibration: Calibration) -> ScorerManifest:
         config, model = self.scorer.config, self.scorer.model
@@ -176,13 +180,7 @@ class _Draft:
                 tile_overlap=config.tiles.overlap,
                 tile_scales=config.tiles.scales,
             ),
-            calibrations=(
-                StepsCalibration(
-                    steps=config.search.steps,
-                    threshold=calibration.threshold,
-                    review_threshold=calibration.review_threshold,
-                ),
-            ),
+            calibrations=(_for_steps(config.search.steps, calibration),),
             calibrated_on=self.calibrated_on,
             promise=asdict(calibration.estimate),
             parity={},
@@ -190,12 +188,16 @@ class _Draft:
         )
 
 
-def _quantised(scorer: Scorer, good_images: Images, event: Callable[[str], None]) -> onnx.ModelProto:
+def _refuse_few(good_images: Images) -> None:
     if len(good_images) < _MINIMUM_GOOD:
         raise CalibrationError(
-            f"The ranges of an encoder in 8 bits need held-out good images, and {len(good_images)} were "
-            "given; give their folder with --data."
+            "Thresholds for another number of search steps or another precision, and the ranges of an "
+            f"encoder in 8 bits, need held-out good images, and {len(good_images)} were given; give their "
+            "folder with --data."
         )
+
+
+def _quantised(scorer: Scorer, good_images: Images, event: Callable[[str], None]) -> onnx.ModelProto:
     event(f"measuring the ranges of the encoder on {len(good_images)} good images")
     return quantised_encoder(scorer.model, good_images)
 
@@ -224,23 +226,32 @@ def _fewer(scorer: Scorer, cut_steps: Sequence[int]) -> list[int]:
     return sorted(set(cut_steps), reverse=True)
 
 
-def _cut(
-    calibration: Calibration, station: StationScorer, steps: int, good_images: Images
-) -> StepsCalibration:
-    """Thresholds for a shorter search, from the same promise."""
-    new = _recalibrated(calibration, station, steps, good_images)
-    return StepsCalibration(steps=steps, threshold=new.threshold, review_threshold=new.review_threshold)
+def _for_steps(steps: int, calibration: Calibration) -> StepsCalibration:
+    return StepsCalibration(
+        steps=steps,
+        threshold=calibration.threshold,
+        review_threshold=calibration.review_threshold,
+        false_reject=calibration.estimate.false_reject,
+        n_good=calibration.estimate.n_good,
+    )
 
 
 def _recalibrated(
-    calibration: Calibration, station: StationScorer, steps: int, good_images: Images
+    calibration: Calibration,
+    station: StationScorer,
+    steps: int,
+    good_images: Images,
+    event: Callable[[str], None],
 ) -> Calibration:
     """The model's calibration with thresholds from what the exported file makes of good images."""
-    if len(good_images) < _MINIMUM_GOOD:
-        raise CalibrationError(
-            f"Thresholds of its own for {steps} search steps need held-out good images, and "
-            f"{len(good_images)} were given; give their folder with --data."
-        )
     scores = [found.score for found in station.with_steps(steps).score(good_images)]
+    own = calibration.estimate
     # Not the config's rates: `calibrate` may have set others since the fit.
-    return recalibrated(calibration, scores, calibration.estimate.requested, calibration.review_share)
+    new = recalibrated(calibration, scores, own.requested, calibration.review_share)
+    if new.estimate.false_reject > max(own.requested, own.false_reject):
+        event(
+            f"the threshold for {steps} search steps stands on {len(scores)} good images, which promise that "
+            f"at most {new.estimate.false_reject:.3%} of good parts are rejected and not "
+            f"{own.false_reject:.3%} as the model does; give more held-out good images with --data"
+        )
+    return new

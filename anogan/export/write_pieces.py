@@ -71,7 +71,7 @@ def write_pieces(
         for name, path in piece_paths(draft).items():
             piece = json.dumps({"name": name, "of": export})
             write_file(path, serialised(pieces[name], manifest, **{PIECE_KEY: piece}))
-        _require_agreement(station, StepwiseScorer(draft), images, tolerance)
+        _require_agreement(station, StepwiseScorer(draft, providers=["cpu"]), images, tolerance)
         for name, path in piece_paths(draft).items():
             replace_file(path, piece_paths(out)[name])
     return tuple(piece_paths(out).values())

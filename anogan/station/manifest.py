@@ -42,11 +42,21 @@ class InputContract(_Part):
 
 
 class StepsCalibration(_Part):
-    """The thresholds that belong to one number of search steps, float32 values."""
+    """The thresholds that belong to one number of search steps, and what they promise.
+
+    Attributes:
+        steps: Of the latent search.
+        threshold: Scores above it are rejected, a float32 value.
+        review_threshold: Scores above it are at least reviewed, a float32 value.
+        false_reject: Share of good parts rejected at most, on average.
+        n_good: Good images that the thresholds stand on.
+    """
 
     steps: int = Field(ge=0)
     threshold: float
     review_threshold: float
+    false_reject: float = Field(gt=0, le=1)
+    n_good: int = Field(ge=1)
 
 
 class ScorerManifest(_Part):

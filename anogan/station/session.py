@@ -19,6 +19,8 @@ PROVIDERS = {
 # TensorRT builds an engine for minutes and OpenVINO rounds otherwise, so they are taken by name only.
 AUTOMATIC = ("cuda", "cpu")
 _DEVICES = {PROVIDERS["cuda"]: "cuda", PROVIDERS["tensorrt"]: "cuda"}  # Where values can stay; else "cpu".
+# Thresholds belong to scores in float32; TF32, which CUDA takes by itself, keeps ten bits of a number.
+_OPTIONS = {PROVIDERS["cuda"]: {"use_tf32": "0"}}
 _INSTALL = {
     "tensorrt": "install onnxruntime-gpu and TensorRT",
     "cuda": "install anogan[gpu] and an NVIDIA driver",
@@ -51,7 +53,9 @@ class Session:
         options.log_severity_level = 3  # Optional inputs with defaults are meant, not worth a warning each.
         options.intra_op_num_threads = threads or 0
         try:
-            self._session = runtime.InferenceSession(model, options, providers=wanted)
+            self._session = runtime.InferenceSession(
+                model, options, providers=[(name, _OPTIONS.get(name, {})) for name in wanted]
+            )
         except Exception as error:  # ONNX Runtime's own errors share no base class.
             raise BundleError(
                 f"{where} cannot be loaded by ONNX Runtime {runtime.__version__} "

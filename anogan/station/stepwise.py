@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class StepwiseScorer(Scorer):
             raise BundleError(
                 f"The pieces of {self.path} come from different exports; copy all three of one "
                 "`anogan export --single-step` there."
+            )
+        # Another export may have replaced the whole file and left the pieces of an older model beside it.
+        if self.path.exists() and sha256(self.path.read_bytes()).hexdigest() not in exports.values():
+            raise BundleError(
+                f"The pieces beside {self.path} come from another export than the file itself; export again "
+                "with --single-step, or copy all four files of one export there."
             )
         return _Pieces(sessions)
 

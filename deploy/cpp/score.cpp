@@ -113,7 +113,7 @@ class Scorer {
  private:
   static Ort::SessionOptions options() {
     Ort::SessionOptions options;
-    // For a GPU: OrtCUDAProviderOptions cuda{}; options.AppendExecutionProvider_CUDA(cuda);
+    // For a GPU: UpdateCUDAProviderOptions with use_tf32 = 0, then options.AppendExecutionProvider_CUDA_V2.
     options.SetLogSeverityLevel(3);  // Inputs with defaults are meant, not worth a warning each.
     return options;
   }

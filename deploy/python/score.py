@@ -26,7 +26,9 @@ def load(path: str) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3  # Inputs with defaults are meant, not worth a warning each.
     # TensorRT would be listed first, and builds an engine for minutes.
     there = onnxruntime.get_available_providers()
-    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
+    # Thresholds belong to scores in float32; TF32, which CUDA takes by itself, keeps ten bits of a number.
+    wanted = {"CUDAExecutionProvider": {"use_tf32": "0"}, "CPUExecutionProvider": {}}
+    providers = [(name, settings) for name, settings in wanted.items() if name in there]
     return onnxruntime.InferenceSession(path, options, providers=providers)
 
 

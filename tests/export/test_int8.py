@@ -108,5 +108,5 @@ def test_a_model_without_an_encoder_says_so(tmp_path: Path) -> None:
 
 
 def test_ranges_need_good_images(scorer: Scorer, tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="8 bits need held-out good images"):
+    with pytest.raises(CalibrationError, match="encoder in 8 bits, need held-out good images"):
         export_scorer(scorer, tmp_path / "s.onnx", images=random_images(1, SIZE), precision="int8")

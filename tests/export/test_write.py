@@ -19,6 +19,7 @@ from anogan.export.parity import Agreement, Parity, Tolerance, measure_parity, r
 from anogan.inspection import Verdict
 from anogan.scoring import Scorer
 from anogan.station import Scorer as StationScorer
+from anogan.station import session
 from anogan.station.sealed import MANIFEST_KEY
 from tests.export.conftest import build_model, build_torch_scorer, random_images, small_config
 
@@ -136,12 +137,52 @@ def test_fewer_steps_get_thresholds_of_their_own(scorer: Scorer, tmp_path: Path)
     last = exported.manifest.calibrations[-1]
     assert last.threshold == conformal_threshold(at_zero, 0.3).threshold < max(at_zero)
     assert last.review_threshold == conformal_threshold(at_zero, 0.5).threshold
+    assert (last.n_good, last.false_reject) == (12, conformal_threshold(at_zero, 0.3).false_reject)
+    assert exported.manifest.calibrations[0].n_good == 99
+
+
+@pytest.mark.parametrize(("n", "is_told"), [(8, True), (9, False)])
+def test_a_weaker_promise_than_the_models_is_told(
+    n: int, is_told: bool, scorer: Scorer, tmp_path: Path
+) -> None:
+    good, told = random_images(n, SIZE), []
+    assert scorer.calibration is not None
+    own = Scorer(scorer.model, recalibrated(scorer.calibration, np.linspace(0, 6, 40), 0.1, 0.0))
+    export_scorer(
+        own, tmp_path / "s.onnx", images=good[:1], cut_steps=[0], good_images=good, event=told.append
+    )
+    words = [line for line in told if "promise" in line]
+    assert len(words) == is_told
+    if is_told:
+        assert "stands on 8 good images" in words[0]
+        assert "11.111% of good parts are rejected and not 9.756%" in words[0]
+
+
+@pytest.mark.parametrize("single_step", [False, True])
+def test_the_file_is_compared_on_the_device_that_pytorch_computes_on(
+    single_step: bool, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    providers = session._providers
+
+    def remembered(runtime: Any, names: Any) -> list[str]:
+        asked.append(names)
+        return providers(runtime, names)
+
+    monkeypatch.setattr(session, "_providers", remembered)
+    images = random_images(2, SIZE)
+    export_scorer(scorer, tmp_path / "s.onnx", images=images, single_step=single_step)
+    assert asked == [["cpu"]] * (4 if single_step else 1)
 
 
 @pytest.mark.parametrize("steps", [3, 7, -1])
 def test_more_steps_than_the_model_searches_are_no_cut(scorer: Scorer, tmp_path: Path, steps: int) -> None:
+    good, told = random_images(2, SIZE), []
     with pytest.raises(ExportError, match=f"cut steps {steps}.*from 0 to 2"):
-        export_scorer(scorer, tmp_path / "s.onnx", images=random_images(1, SIZE), cut_steps=[steps])
+        export_scorer(
+            scorer, tmp_path / "s.onnx", images=good, good_images=good, cut_steps=[steps], event=told.append
+        )
+    assert told == []  # Before the work.
 
 
 def test_thresholds_for_fewer_steps_need_good_images(scorer: Scorer, tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anogan.errors import ConfigError, ImageError, ShapeError
+from anogan.errors import BundleError, ConfigError, ImageError, ShapeError
 from anogan.export import export_scorer
 from anogan.images.decode import write_image
 from anogan.inspection import Inspection, Verdict, decide
 from anogan.recipes.score import score_files
 from anogan.scoring import Scorer as TorchScorer
-from anogan.station import BudgetedInspection, Scorer
+from anogan.station import BudgetedInspection, Scorer, session
 from anogan.station.session import PROVIDERS, Session
 from tests.export.conftest import build_model, build_torch_scorer, random_images, small_config
 
@@ -241,6 +241,30 @@ def test_a_missing_provider_is_named_with_what_to_install(scorer_file: Path) -> 
         with pytest.raises(ConfigError, match=f"Provider {name} is not in this ONNX Runtime.*install"):
             Scorer(scorer_file, providers=[name])
     assert Scorer(scorer_file, providers=["cpu"]).provider == "CPUExecutionProvider"
+
+
+def test_cuda_computes_in_float32(scorer_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    class Runtime:
+        """ONNX Runtime as it is on a machine with a GPU, up to the moment when it would need one."""
+
+        __version__ = onnxruntime.__version__
+        SessionOptions = onnxruntime.SessionOptions
+        asked: Any = None
+
+        def get_available_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+        def InferenceSession(self, *_: Any, providers: Any) -> None:  # noqa: N802 - Its name there.
+            self.asked = providers
+            raise RuntimeError("there is no GPU here")
+
+    runtime = Runtime()
+    monkeypatch.setattr(session, "_runtime", lambda: runtime)
+    with pytest.raises(BundleError, match="there is no GPU here"):
+        Scorer(scorer_file)
+    assert dict(runtime.asked) == {"CUDAExecutionProvider": {"use_tf32": "0"}, "CPUExecutionProvider": {}}
 
 
 def test_bound_inputs_and_outputs_give_the_same_values(scorer_file: Path) -> None:

@@ -73,6 +73,15 @@ def test_pieces_of_different_exports_are_one_clear_error(whole: Path, tmp_path: 
         StepwiseScorer(other)
 
 
+def test_pieces_that_an_older_export_left_are_one_clear_error(whole: Path, tmp_path: Path) -> None:
+    older = exported(tmp_path, learning_rate=0.03)
+    shutil.copy(whole, older)
+    with pytest.raises(BundleError, match="another export than the file itself"):
+        StepwiseScorer(older)
+    older.unlink()  # A station that drives the steps needs the pieces alone.
+    assert StepwiseScorer(older).score(random_images(1, SIZE))
+
+
 def test_a_piece_in_the_place_of_another_is_one_clear_error(whole: Path, tmp_path: Path) -> None:
     for path in [whole, *piece_paths(whole).values()]:
         shutil.copy(path, tmp_path)
