@@ -312,7 +312,10 @@ def _find_mask(folder: Path, stem: str) -> Path | None:
 def _expand(pattern: str | Path) -> tuple[Path, ...]:
     path = Path(pattern)
     if path.is_dir():
-        return _images_below(path)
+        if images := _images_below(path):
+            return images
+        # Beside other folders, too: a camera that wrote nothing must not go unnoticed.
+        raise DataError(f"no image was found in {path}; expected {_suffix_text()} files.")
     if path.exists():  # Before globbing: a file may be called `part[1].png`.
         return (path,)
     if not glob.has_magic(str(pattern)):
@@ -330,11 +333,22 @@ def _expand(pattern: str | Path) -> tuple[Path, ...]:
 
 
 def _images_below(folder: Path) -> tuple[Path, ...]:
+    """In depth, through linked folders too, each folder once."""
     found: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=_tell_unreadable, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen:  # A link may lead to what was walked already, or in a circle.
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [path for path in (Path(parent, name) for name in names) if _is_image(path)]
     return _natural(found)
+
+
+def _tell_unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read ({error.strerror}); check its permissions.") from error
 
 
 def _shuffled_groups(paths: Iterable[Path], seed: int) -> list[list[Path]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from anogan.bundle import Bundle, default_model_path, load_bundle, save_bundle
 from anogan.calibration import Calibration, MapStatistics, calibrate, fit_map_statistics, recalibrated
-from anogan.config import CalibrationConfig, config_from_dict
+from anogan.config import config_from_dict
 from anogan.errors import CalibrationError, DataError
 from anogan.images.folders import GOOD, file_digest, scan_dataset
 from anogan.recipes.good_images import TRAINED_ON, hashes_in
@@ -94,8 +94,8 @@ def calibrate_model(
     Args:
         data: A folder of good images; with `good/` and `test/` inside only `good/` is used.
         model: The model folder; see `default_model_path`.
-        false_reject: Share of good parts rejected, at most; that of the fit by default.
-        review_share: Share of good parts that may go to review; that of the fit by default.
+        false_reject: Share of good parts rejected, at most; by default what was asked for last.
+        review_share: Share of good parts that may go to review; by default what was asked for last.
         on_image: Told (path, index, total) after each image.
 
     Raises:
@@ -105,29 +105,32 @@ def calibrate_model(
     """
     path = default_model_path(model)
     bundle = load_bundle(path)
-    rates = _rates(bundle.config.calibration, false_reject, review_share)
     scorer = scorer_of(bundle)
+    if scorer.calibration is None:
+        raise CalibrationError(f"{path} was saved without map statistics; fit the model again.")
+    rates = _rates(scorer.calibration, false_reject, review_share)
     images = scan_dataset(data).good
     if not images:  # Its test images are no substitute, and some of them are defective.
         raise DataError(f"{data} holds test/ but no good/; name a folder of good images, or add good/ there.")
     hashes = _fresh_hashes(bundle, images)
-    if scorer.calibration is None:
-        raise CalibrationError(f"{path} was saved without map statistics; fit the model again.")
     scores = good_scores(scorer, dict(scorer.calibration.statistics), images, on_image)
     calibration = recalibrated(scorer.calibration, scores, *rates)
-    save_bundle(path, with_calibration(bundle, calibration, source=str(data), hashes=hashes))
+    save_bundle(path, with_calibration(bundle, calibration, source=str(data.resolve()), hashes=hashes))
     return calibration
 
 
 def _rates(
-    config: CalibrationConfig, false_reject: float | None, review_share: float | None
+    calibration: Calibration, false_reject: float | None, review_share: float | None
 ) -> tuple[float, float]:
-    """What to promise, by the rules that hold for a config; told before the images are scored."""
-    asked = {"false_reject": false_reject, "review_share": review_share}
-    given = {key: value for key, value in asked.items() if value is not None}
-    config = config_from_dict(
-        {"calibration": config.model_dump() | given}, where="The new threshold"
-    ).calibration
+    """What to promise, by the rules that hold for a config; told before the images are scored.
+
+    Not the config's rates where none is given: an earlier `calibrate` may have asked for others.
+    """
+    asked = {
+        "false_reject": calibration.estimate.requested if false_reject is None else false_reject,
+        "review_share": calibration.review_share if review_share is None else review_share,
+    }
+    config = config_from_dict({"calibration": asked}, where="The new threshold").calibration
     return config.false_reject, config.review_share
 
 

@@ -22,7 +22,7 @@ from anogan.metrics.comparison import FIGURES, Comparison, Outcome, Role, compar
 from anogan.recipes.calibrate import calibrate_scorer
 from anogan.recipes.evaluation import EvaluationRun, evaluate, evaluate_scorer
 from anogan.recipes.fitting import fit
-from anogan.recipes.good_images import network_image_size
+from anogan.recipes.good_images import hashes_of, network_image_size, refuse_leak
 from anogan.recipes.shared_stages import SharedStages
 from anogan.recipes.training import Reporter
 from anogan.recipes.variants import split_dataset
@@ -236,6 +236,7 @@ def _fit_baseline(
     """On the images that a model would be fitted on, calibrated on those that would calibrate it."""
     started = time.monotonic()
     split = split_dataset(dataset, config)
+    refuse_leak(dataset, hashes_of(split))
     size = network_image_size(split, config)
     images, errors = load_images(split.train, config, size)
     if errors:

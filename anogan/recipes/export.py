@@ -99,14 +99,14 @@ def _source(bundle: Bundle, data: Path | None) -> Path:
         return data
     fitted_on = bundle.metadata.get("data", {}).get("source", "")
     # Where `calibrate` set the threshold since: one for half precision has to be from there too.
-    source = Path(str(bundle.metadata.get("calibration_source", fitted_on)))
-    if not source.is_dir() or source == Path():
+    source = str(bundle.metadata.get("calibration_source", fitted_on))
+    if not source or not Path(source).is_dir():
         raise DataError(
-            f"The images that this model was fitted or calibrated on ({source}) are not on this machine, and "
-            "the exported file must be compared with PyTorch on some; give them, or others like them, with "
-            "--data."
+            f"The images that this model was fitted or calibrated on ({source or 'an unknown folder'}) are "
+            "not on this machine, and the exported file must be compared with PyTorch on some; give them, "
+            "or others like them, with --data."
         )
-    return source
+    return Path(source)
 
 
 def _held_out_good(bundle: Bundle, source: Path) -> list[Path]:

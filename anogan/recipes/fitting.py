@@ -170,7 +170,7 @@ def _metadata(
     return {
         "image_size": None if image_size is None else list(image_size),
         "data": {
-            "source": str(data),
+            "source": str(data.resolve()),  # `export` and `benchmark` look there, from any folder.
             "sha256": hashlib.sha256(joined.encode()).hexdigest(),
             **{f"n_{name}": len(values) for name, values in hashes.items()},
             **{f"{name}_hashes": list(values) for name, values in hashes.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,21 @@ def test_an_entrant_that_fails_is_told_and_the_others_are_measured(
     assert shown.code == 0
     assert "smaller than tiles.size 128" in failed["errors"][0]
     assert fine["figures"]["image_auroc"]["n"] == 1
+
+
+def test_nobody_gets_figures_on_test_images_that_are_among_the_good_ones(
+    config: Path, parts: Path, tmp_path: Path, cli: Run
+) -> None:
+    data = tmp_path / "leak"
+    shutil.copytree(parts, data)
+    shutil.copy(next((data / "good").iterdir()), data / "test" / "good" / "leak.png")
+    cli("compare", config, "--data", data, "--baselines", "--report", tmp_path / "report")
+
+    rows = json.loads((tmp_path / "report" / "compare.json").read_text("utf-8"))["rows"]
+    assert len(rows) == 1 + len(BASELINES)
+    for row in rows:
+        assert "among the good images too" in str(row["errors"])
+        assert not any(row["figures"].values())
 
 
 def test_a_variant_is_the_first_config_with_its_own_settings(config: Path, parts: Path) -> None:

@@ -154,6 +154,18 @@ def test_export_compares_on_what_calibrated_the_model_last(own_model: Path, othe
     np.testing.assert_array_equal(some_images(own_model, None, 9), wanted)
 
 
+def test_images_named_by_a_relative_path_are_found_from_another_folder(
+    cli: Any, own_model: Path, other_good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anogan.recipes.export import some_images
+
+    monkeypatch.chdir(other_good)
+    assert cli("calibrate", "--data", ".", "--model", own_model, "--false-reject", "0.2").code == 0
+    monkeypatch.chdir(tmp_path)
+
+    assert len(some_images(own_model, None, 9)) == 9
+
+
 def test_calibrate_refuses_a_rate_that_is_none(cli: Any, own_model: Path, other_good: Path) -> None:
     outcome = cli("calibrate", "--data", other_good, "--model", own_model, "--false-reject", "1.5")
 

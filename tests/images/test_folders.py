@@ -1,5 +1,7 @@
 """Folders become labelled images, and good images four disjoint parts."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -112,8 +114,36 @@ def test_a_missing_file_is_kept_beside_others_so_that_they_are_still_scored(tmp_
 @pytest.mark.parametrize("pattern", ["*.png", "typo", "empty"])
 def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path, pattern: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=pattern.replace("*", r"\*")):
-        find_images([tmp_path / pattern])
+    image = draw(tmp_path / "full" / "1.png")
+    for patterns in ([tmp_path / pattern], [image.parent, tmp_path / pattern]):
+        with pytest.raises(DataError, match=pattern.replace("*", r"\*")):
+            find_images(patterns)
+
+
+def test_linked_folders_are_searched_once_and_circles_end(tmp_path: Path) -> None:
+    image = draw(tmp_path / "line" / "a" / "1.png")
+    elsewhere = draw(tmp_path / "store" / "2.png")
+    try:
+        (tmp_path / "line" / "b").symlink_to(tmp_path / "store", target_is_directory=True)
+        (tmp_path / "line" / "c").symlink_to(tmp_path / "line", target_is_directory=True)
+    except OSError:
+        pytest.skip("links may not be made here")
+    assert find_images([tmp_path / "line"]) == [image, tmp_path / "line" / "b" / elsewhere.name]
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path / "line" / "1.png")
+    locked, scandir = tmp_path / "line" / "locked", os.scandir
+    locked.mkdir()
+
+    def guarded(path: str) -> object:  # Permissions do not stop who runs the tests as root.
+        if Path(path) == locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(DataError, match="locked cannot be read"):
+        find_images([tmp_path / "line"])
 
 
 def test_a_mask_is_true_where_it_is_not_black(tmp_path: Path) -> None:

@@ -168,6 +168,15 @@ def test_other_good_images_set_another_threshold_and_no_other_score(own_model: P
     assert sum(score > calibration.threshold for score in calibration.scores) <= 0.2 * 16
 
 
+def test_calibrating_again_keeps_the_rates_that_were_asked_for(own_model: Path, tmp_path: Path) -> None:
+    fresh = write_parts(tmp_path / "fresh", range(800, 815))
+    calibrate_model(fresh, own_model, false_reject=0.3, review_share=0.4)
+    again = calibrate_model(fresh, own_model)
+    assert (again.estimate.requested, again.review_share) == (0.3, 0.4)
+    again = calibrate_model(fresh, own_model, review_share=0.5)
+    assert (again.estimate.requested, again.review_share) == (0.3, 0.5)
+
+
 def test_a_folder_of_test_images_alone_sets_no_threshold(data: Path, own_model: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds test/ but no good/"):
         calibrate_model(data, own_model)
