@@ -94,10 +94,10 @@ def test_bootstrap_interval_is_none_where_the_figure_is() -> None:
 
 
 def test_unstratified_bootstrap_survives_resamples_of_one_class() -> None:
-    interval = bootstrap_interval(
-        image_auroc, [True, False, False], [2.0, 1.0, 0.0], seed=0, n=50, stratified=False
-    )
-    assert interval == (1.0, 1.0)
+    truth, scores = [True, True, False, False], [2.0, 0.5, 1.0, 0.0]
+    interval = bootstrap_interval(image_auroc, truth, scores, seed=0, n=50, stratified=False)
+    assert interval is not None
+    assert 0 <= interval[0] < interval[1] == 1
 
 
 KINDS = ["good", "good", "good", "scratch", "scratch", "open"]
@@ -183,6 +183,14 @@ def test_intervals_hold_their_figures_and_no_rejects_do_not_promise_none() -> No
     low, high = evaluate_scores(kinds, scores, 100.0).intervals["false_reject_rate"]
     assert low == 0.0
     assert high == pytest.approx(1 - 0.025 ** (1 / 50))  # Clopper-Pearson for 0 of 50
+
+
+def test_a_flawless_test_set_does_not_promise_a_flawless_model() -> None:
+    kinds = ["good"] * 6 + ["scratch"] * 6
+    found = evaluate_scores(kinds, [0.0] * 6 + [2.0] * 6, 1.0)
+    assert (found.image_auroc, found.accuracy, found.image_f1) == (1, 1, 1)
+    assert set(found.intervals) == {"accuracy", "false_reject_rate", "false_accept_rate"}
+    assert found.intervals["accuracy"] == (pytest.approx(0.025 ** (1 / 12)), 1.0)  # Clopper-Pearson.
 
 
 def test_inputs_of_different_number_are_refused() -> None:

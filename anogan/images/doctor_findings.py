@@ -91,8 +91,12 @@ class Folder:
 def _too_small(folder: Folder) -> Iterator[Finding]:
     tile, scale = folder.config.tiles.size, folder.config.tiles.scales[-1]
     if folder.config.images.size is None:
-        sizes = [scaled_size((look.info.height, look.info.width), scale) for look in folder.looks]
-        small = [look for look, size in zip(folder.looks, sizes, strict=True) if min(size) < tile]
+        looks = folder.looks
+        if folder.config.images.on_mixed_sizes == "resize":  # The odd ones get the size of the others.
+            usual = _unlike_most(folder.good, _size)[0]
+            looks = [look for look in folder.good if _size(look) == usual]
+        sizes = [scaled_size((look.info.height, look.info.width), scale) for look in looks]
+        small = [look for look, size in zip(looks, sizes, strict=True) if min(size) < tile]
         where = "" if scale == 1 else f" at scale {scale:g} of tiles.scales"
         fault = f"smaller than the network's {tile}x{tile} pixels{where}"
         advice = "capture them larger, lower tiles.size, or set images.size."
@@ -100,7 +104,7 @@ def _too_small(folder: Folder) -> Iterator[Finding]:
 
 
 def _mixed_sizes(folder: Folder) -> Iterator[Finding]:
-    usual, odd = _unlike_most(folder.looks, lambda look: f"{look.info.width}x{look.info.height}")
+    usual, odd = _unlike_most(folder.looks, _size)
     images = folder.config.images
     policy = "resize" if images.size is not None else images.on_mixed_sizes
     advice = {
@@ -114,9 +118,10 @@ def _mixed_sizes(folder: Folder) -> Iterator[Finding]:
 
 def _modes(folder: Folder) -> Iterator[Finding]:
     usual, odd = _unlike_most(folder.looks, _mode)
+    odd = [look for look in odd if not look.fits]  # Grey that was stored as colour fits a grey model.
     advice = f"capture all with the same channels and bit depth ({', '.join(sorted(set(map(_mode, odd))))})."
     yield from folder.finding("mixed-modes", "error", odd, f"not {usual} as most others are", advice)
-    wrong = [look for look in folder.looks if not look.fits and _mode(look) == usual]
+    wrong = [look for look in folder.looks if look.fits is False and _mode(look) == usual]
     images = folder.config.images
     asked = f"images.channels {images.channels} and images.bit_depth {images.bit_depth} of the config"
     advice = "set these to what the camera gives."
@@ -251,6 +256,10 @@ def _unlike_most(looks: Sequence[Look], key: Callable[[Look], str]) -> tuple[str
     counts = Counter(map(key, looks))
     usual = counts.most_common(1)[0][0] if counts else ""
     return usual, [look for look in looks if key(look) != usual]
+
+
+def _size(look: Look) -> str:
+    return f"{look.info.width}x{look.info.height}"
 
 
 def _mode(look: Look) -> str:

@@ -33,7 +33,7 @@ class Look:
         detail: log of the Laplacian's variance over the grey levels' variance; falls with blur.
         bright: Share of pixels at the upper end of the range.
         dark: Share of pixels at the lower end.
-        fits: It has the channels and the bit depth that the config names.
+        fits: It has the channels and the bit depth that the config names; None without a config.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Look:
     detail: float
     bright: float
     dark: float
-    fits: bool
+    fits: bool | None
 
 
 def take_look(path: Path, part: str, config: ImagesConfig | None) -> Look:
@@ -83,9 +83,9 @@ def take_look(path: Path, part: str, config: ImagesConfig | None) -> Look:
     )
 
 
-def _fits(pixels: Pixels, config: ImagesConfig | None) -> bool:
+def _fits(pixels: Pixels, config: ImagesConfig | None) -> bool | None:
     if config is None:
-        return True
+        return None
     try:
         as_model_image(pixels, channels=config.channels, bit_depth=config.bit_depth, name="")
     except ImageError:

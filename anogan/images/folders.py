@@ -312,8 +312,8 @@ def _find_mask(folder: Path, stem: str) -> Path | None:
 def _expand(pattern: str | Path) -> tuple[Path, ...]:
     path = Path(pattern)
     if path.is_dir():
-        if images := _images_below(path):
-            return images
+        if below := _images_below(path):
+            return below
         # Beside other folders, too: a camera that wrote nothing must not go unnoticed.
         raise DataError(f"no image was found in {path}; expected {_suffix_text()} files.")
     if path.exists():  # Before globbing: a file may be called `part[1].png`.

@@ -148,10 +148,10 @@ def _intervals(
         "image_auroc": image_auroc,
         "image_aupr": image_aupr,
         "image_f1": lambda t, s: image_f1(t, s > threshold),
-        "accuracy": lambda t, s: accuracy(t, s > threshold),
     }
     found = {name: bootstrap_interval(f, truth, scores, seed=seed) for name, f in statistics.items()}
-    # Exact for the rates: no resample of 0 events has an event, and [0, 0] would promise too much.
+    # Exact for the shares: no resample of 0 events has an event, and [0, 0] would promise too much.
+    found["accuracy"] = _exact_interval((scores > threshold) == truth)
     found["false_reject_rate"] = _exact_interval(scores[~truth] > threshold)
     found["false_accept_rate"] = _exact_interval(scores[truth] <= threshold)
     return {name: interval for name, interval in found.items() if interval is not None}

@@ -146,7 +146,8 @@ def bootstrap_interval(
             test set's proportion; otherwise draw from all, and drop resamples without a figure.
 
     Returns:
-        (low, high), or None where the statistic has no value.
+        (low, high), or None where the statistic has no value, or one and the same in every resample, as where
+        every image is judged rightly: their number alone says then how sure it is, which a bootstrap misses.
     """
     truth, values = checked(is_defect, scores)
     if statistic(truth, values) is None:
@@ -157,6 +158,9 @@ def bootstrap_interval(
     for _ in range(n):
         drawn = np.concatenate([rng.choice(stratum, stratum.size) for stratum in strata if stratum.size])
         found.append(statistic(truth[drawn], values[drawn]))
+    known = [value for value in found if value is not None]
+    if min(known) == max(known):
+        return None
     tail = (1 - confidence) / 2
-    low, high = np.quantile([value for value in found if value is not None], [tail, 1 - tail])
+    low, high = np.quantile(known, [tail, 1 - tail])
     return float(low), float(high)
