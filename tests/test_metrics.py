@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 
 from anogan.errors import DataError, ShapeError
 from anogan.metrics import (
+    PixelCurves,
     accuracy,
     auroc_standard_error,
     bootstrap_interval,
@@ -122,7 +123,7 @@ def images() -> tuple[list[np.ndarray | None], list[np.ndarray]]:
 
 def test_evaluation_has_exactly_the_documented_keys_and_is_json() -> None:
     masks, maps = images()
-    figures = evaluate_scores(KINDS, SCORES, 3.0, masks=masks, maps=maps).to_dict()
+    figures = evaluate_scores(KINDS, SCORES, 3.0, pixels=PixelCurves.of(KINDS, masks, maps)).to_dict()
     assert list(figures) == KEYS.split()
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
 
@@ -147,7 +148,7 @@ def test_evaluation_figures_are_those_at_the_given_threshold() -> None:
 def test_pixel_figures_of_an_evaluation_are_those_of_the_images_together() -> None:
     masks, maps = images()
     known = [np.zeros((12, 16), bool) if mask is None else mask for mask in masks]
-    found = evaluate_scores(KINDS, SCORES, 3.0, masks=iter(masks), maps=iter(maps))
+    found = evaluate_scores(KINDS, SCORES, 3.0, pixels=PixelCurves.of(KINDS, iter(masks), iter(maps)))
     assert found.pixel_auroc == pytest.approx(pixel_auroc(known, maps))
     opened = [0, 1, 2, 5]
     expected = pixel_auroc([known[i] for i in opened], [maps[i] for i in opened])
@@ -157,12 +158,12 @@ def test_pixel_figures_of_an_evaluation_are_those_of_the_images_together() -> No
 
 def test_defective_images_without_a_mask_are_left_out_of_pixel_figures_alone() -> None:
     masks, maps = images()
-    without = evaluate_scores(KINDS, SCORES, 3.0, masks=[*masks[:5], None], maps=maps)
-    alone = evaluate_scores(KINDS[:5], SCORES[:5], 3.0, masks=masks[:5], maps=maps[:5])
+    without = evaluate_scores(KINDS, SCORES, 3.0, pixels=PixelCurves.of(KINDS, [*masks[:5], None], maps))
+    alone = evaluate_scores(KINDS[:5], SCORES[:5], 3.0, pixels=PixelCurves.of(KINDS[:5], masks[:5], maps[:5]))
     assert without.pixel_auroc == alone.pixel_auroc
     assert without.n_defect == 3
     assert without.per_kind["open"]["pixel_auroc"] is None
-    assert evaluate_scores(KINDS, SCORES, 3.0, masks=[None] * 6, maps=maps).aupro is None
+    assert evaluate_scores(KINDS, SCORES, 3.0, pixels=PixelCurves.of(KINDS, [None] * 6, maps)).aupro is None
 
 
 def test_evaluation_of_good_images_alone_gives_nulls_and_the_false_reject_rate() -> None:
@@ -196,7 +197,7 @@ def test_a_flawless_test_set_does_not_promise_a_flawless_model() -> None:
 def test_inputs_of_different_number_are_refused() -> None:
     masks, maps = images()
     with pytest.raises(ShapeError):
-        evaluate_scores(KINDS, SCORES, 3.0, masks=masks[:5], maps=maps)
+        PixelCurves.of(KINDS, masks[:5], maps)
     with pytest.raises(ShapeError):
         evaluate_scores(KINDS, SCORES[:5], 3.0)
 

@@ -4,7 +4,7 @@ Higher scores are more anomalous and a defect is the positive class. A figure th
 (one class only, no masks) is None.
 """
 
-from anogan.metrics.evaluation import Evaluation, evaluate_scores
+from anogan.metrics.evaluation import Evaluation, PixelCurves, evaluate_scores
 from anogan.metrics.image import (
     accuracy,
     auroc_standard_error,
@@ -20,6 +20,7 @@ from anogan.metrics.pixel import PixelCurve, aupro, pixel_auroc, tile_auroc, til
 __all__ = [
     "Evaluation",
     "PixelCurve",
+    "PixelCurves",
     "accuracy",
     "aupro",
     "auroc_standard_error",

@@ -65,13 +65,56 @@ class Evaluation:
         return figures
 
 
+class PixelCurves:
+    """The pixels of a test set by kind of image, counted as they come, so that no map need be kept.
+
+    Attributes:
+        by_kind: Kind -> curve over its images.
+    """
+
+    def __init__(self) -> None:
+        self.by_kind: dict[str, PixelCurve] = {}
+
+    @classmethod
+    def of(
+        cls, kinds: Iterable[str], masks: Iterable[NDArray[Any] | None], maps: Iterable[NDArray[Any]]
+    ) -> PixelCurves:
+        """Those of images whose maps are at hand, or come from a generator; each is read once, in step.
+
+        Raises:
+            ShapeError: Lengths differ, or a mask and its map.
+            DataError: A map is not finite.
+        """
+        curves = cls()
+        for kind, mask, anomaly_map in in_step(kinds, masks, maps):
+            curves.add(kind, mask, anomaly_map)
+        return curves
+
+    def add(self, kind: str, mask: NDArray[Any] | None, anomaly_map: NDArray[Any]) -> None:
+        """Counts one image.
+
+        Args:
+            kind: `good`, or that of the defect.
+            mask: (H, W), above 0 is defect; None for a good image, or for a defective one without ground
+                truth (its pixels are left out).
+            anomaly_map: (H, W).
+
+        Raises:
+            ShapeError: The two differ in size.
+            DataError: The map is not finite.
+        """
+        if mask is None and kind != GOOD:
+            return
+        truth = np.zeros(anomaly_map.shape, bool) if mask is None else mask
+        self.by_kind.setdefault(kind, PixelCurve()).add(truth, anomaly_map)
+
+
 def evaluate_scores(
     kinds: Sequence[str],
     scores: ArrayLike,
     threshold: float,
     *,
-    masks: Iterable[NDArray[Any] | None] | None = None,
-    maps: Iterable[NDArray[Any]] | None = None,
+    pixels: PixelCurves | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """All figures of a scored test set.
@@ -80,17 +123,15 @@ def evaluate_scores(
         kinds: (N,), `good` or the defect kind of each image.
         scores: (N,), finite image scores.
         threshold: From calibration on other images.
-        masks: (H, W) each, above 0 is defect; None for a good image, or for a defective one without
-            ground truth (its pixels are left out). Read once, in step with `maps`.
-        maps: (H, W) anomaly maps of the same images; may be a generator.
+        pixels: Masks and anomaly maps of the same images; without them no pixel figure.
         seed: Of the bootstrap.
 
     Raises:
-        ShapeError: Lengths differ, or a mask and its map.
-        DataError: A score or a map is not finite.
+        ShapeError: Lengths differ.
+        DataError: A score is not finite.
     """
     truth, values = checked([kind != GOOD for kind in kinds], scores)
-    curves = _pixel_curves(kinds, masks, maps) if masks is not None and maps is not None else {}
+    curves = {} if pixels is None else pixels.by_kind
     whole = PixelCurve.merged(curves.values())
     rejected = values > threshold
     return Evaluation(
@@ -108,18 +149,6 @@ def evaluate_scores(
         per_kind=_per_kind(np.asarray(kinds, dtype=object), values, rejected, curves),
         intervals=_intervals(truth, values, threshold, seed),
     )
-
-
-def _pixel_curves(
-    kinds: Sequence[str], masks: Iterable[NDArray[Any] | None], maps: Iterable[NDArray[Any]]
-) -> dict[str, PixelCurve]:
-    curves: dict[str, PixelCurve] = {}
-    for kind, mask, anomaly_map in in_step(kinds, masks, maps):
-        if mask is None and kind != GOOD:
-            continue
-        truth = np.zeros(anomaly_map.shape, bool) if mask is None else mask
-        curves.setdefault(kind, PixelCurve()).add(truth, anomaly_map)
-    return curves
 
 
 def _per_kind(

@@ -15,12 +15,13 @@ from anogan.errors import CalibrationError, DataError, ImageError
 from anogan.files import write_json
 from anogan.images.decode import probe, read_image
 from anogan.images.folders import GOOD, Sample, file_digest, read_mask, scan_dataset
-from anogan.inspection import Inspection, ScoredFile
-from anogan.metrics import Evaluation, evaluate_scores
+from anogan.inspection import Inspection
+from anogan.metrics import Evaluation, PixelCurves, evaluate_scores
 from anogan.recipes.calibrate import HELD_OUT
 from anogan.recipes.good_images import TRAINED_ON, hashes_in
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import score_files
+from anogan.report.gathered import PICTURES, Gathered
 from anogan.report.html import write_report
 from anogan.report.plots import roc_curve, score_histogram
 from anogan.scoring import Scorer
@@ -33,7 +34,9 @@ class EvaluationRun:
 
     Attributes:
         evaluation: The figures.
-        files: One entry per test image; pixels and maps are kept only in reports.
+        inspections: Of the images that could be scored, in order; maps and reconstructions have only those
+            that the report shows.
+        kinds: `good` or the defect kind of each of them.
         ms_per_image: Median scoring time.
         errors: Files that could not be scored.
     """
@@ -84,7 +87,7 @@ def evaluate(
             "images use `anogan score`."
         )
     _refuse_fitted_images(bundle, samples)
-    run = evaluate_scorer(scorer, samples, on_image)
+    run = evaluate_scorer(scorer, samples, on_image, pictures=0 if report is None else PICTURES)
     if report is not None:
         _write_report(Path(report), data, scorer, bundle, samples, run)
     return run
@@ -118,17 +121,27 @@ def _digest(path: Path) -> str | None:
 
 
 def evaluate_scorer(
-    scorer: Judge, samples: tuple[Sample, ...], on_image: Callable[[str, int, int], None] = lambda *_: None
+    scorer: Judge,
+    samples: tuple[Sample, ...],
+    on_image: Callable[[str, int, int], None] = lambda *_: None,
+    *,
+    pictures: int = 0,
 ) -> EvaluationRun:
     """Scores labelled images with anything that has a threshold.
+
+    Args:
+        scorer: A calibrated model or baseline.
+        samples: The images.
+        on_image: Told (path, index, total) after each image.
+        pictures: Images whose maps are kept for a report; the figures need none, so that memory does not grow
+            with the number of images.
 
     Raises:
         DataError: None of them can be scored.
         ImageError: A mask is unreadable, or of another size than its image; before anything is scored.
     """
-    mask_of = _read_masks(samples)
-    scored: list[ScoredFile] = []
-    masks: list[NDArray[np.bool_] | None] = []
+    sizes = _masked_sizes(samples)
+    gathered, pixels = Gathered(scorer.threshold, pictures), PixelCurves()
     kinds: list[str] = []
     errors: dict[Path, str] = {}
     files = score_files(scorer, [sample.path for sample in samples])
@@ -140,27 +153,23 @@ def evaluate_scorer(
         if not np.isfinite(file.inspection.score):  # Reviewed by a person, but no figure can count it.
             errors[sample.path] = f"{sample.path}: its score is {file.inspection.score}, which is no number."
             continue
-        masks.append(mask_of.get(sample.path))
+        size = sizes.get(sample.path)
+        mask = None if size is None or sample.mask_path is None else read_mask(sample.mask_path, size)
+        pixels.add(sample.kind, mask, file.inspection.anomaly_map)
+        gathered.add(file.inspection)
         kinds.append(sample.kind)
-        scored.append(file)
-    if not scored:
+    if not kinds:
         first = next(iter(errors.values()))
         raise DataError(f"None of the {len(samples)} test images could be scored: {first}")
-    inspections = tuple(file.inspection for file in scored if file.inspection is not None)
-    evaluation = evaluate_scores(
-        kinds,
-        [inspection.score for inspection in inspections],
-        scorer.threshold,
-        masks=masks,
-        maps=[inspection.anomaly_map for inspection in inspections],
-        seed=scorer.config.seed,
-    )
+    inspections = tuple(gathered.inspections)
+    scores = [inspection.score for inspection in inspections]
+    evaluation = evaluate_scores(kinds, scores, scorer.threshold, pixels=pixels, seed=scorer.config.seed)
     ms = float(np.median([inspection.ms for inspection in inspections]))
     return EvaluationRun(evaluation, inspections, tuple(kinds), ms, errors)
 
 
-def _read_masks(samples: Sequence[Sample]) -> dict[Path, NDArray[np.bool_]]:
-    """The ground truth of each image that has some and can be read."""
+def _masked_sizes(samples: Sequence[Sample]) -> dict[Path, tuple[int, int]]:
+    """(height, width) of each image that has ground truth and can be read; every mask is tried."""
     found = {}
     for sample in samples:
         if sample.mask_path is None:
@@ -169,7 +178,8 @@ def _read_masks(samples: Sequence[Sample]) -> dict[Path, NDArray[np.bool_]]:
             info = probe(sample.path)
         except ImageError:
             continue  # Scoring tells why it cannot be read.
-        found[sample.path] = read_mask(sample.mask_path, (info.height, info.width))
+        found[sample.path] = (info.height, info.width)
+        read_mask(sample.mask_path, found[sample.path])
     return found
 
 

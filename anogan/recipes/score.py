@@ -18,7 +18,8 @@ from anogan.scoring.judge import Judge
 
 _FAULTS_OF_ONE = (ConfigError, ImageError, ShapeError)
 _Named = tuple[NDArray[Any], str | None]  # An image and its variant.
-READ_AHEAD = 16  # Images held at once; enough to fill a chunk of tiles with small ones.
+READ_AHEAD = 16  # Images held at once at most; enough to fill a chunk of tiles with small ones.
+READ_AHEAD_PIXELS = 2**23  # Of all of them, so that large ones are held one by one.
 
 
 def score_files(scorer: Judge, paths: Sequence[Path], variant: str | None = None) -> Iterator[ScoredFile]:
@@ -41,8 +42,7 @@ def gather_evidence(
     scorer: Judge, paths: Sequence[Path], variant: str | None = None
 ) -> Iterator[tuple[Path, NDArray[Any], Evidence | str]]:
     """(path, pixels, evidence or error sentence) per file, in order."""
-    for start in range(0, len(paths), READ_AHEAD):
-        group = [(path, _read(scorer, path)) for path in paths[start : start + READ_AHEAD]]
+    for group in _groups(scorer, paths):
         usable = [
             (image, variant_of(path, scorer.config, variant))
             for path, image in group
@@ -55,6 +55,21 @@ def gather_evidence(
             else:
                 evidence = next(found)
                 yield path, image, f"{path}: {evidence}" if isinstance(evidence, str) else evidence
+
+
+def _groups(scorer: Judge, paths: Sequence[Path]) -> Iterator[list[tuple[Path, NDArray[Any] | str]]]:
+    """Files with their pixels, or why they have none; as many as are held at once."""
+    group: list[tuple[Path, NDArray[Any] | str]] = []
+    pixels = 0
+    for path in paths:
+        image = _read(scorer, path)
+        group.append((path, image))
+        pixels += 0 if isinstance(image, str) else image.shape[0] * image.shape[1]
+        if len(group) == READ_AHEAD or pixels >= READ_AHEAD_PIXELS:
+            yield group
+            group, pixels = [], 0
+    if group:
+        yield group
 
 
 def _read(scorer: Judge, path: Path) -> NDArray[Any] | str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import inf, isfinite
+from math import inf
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -19,6 +19,7 @@ from anogan.errors import AnoganError, DataError
 from anogan.inspection import Inspection, Verdict
 from anogan.report import _words
 from anogan.report._page import assets, data_uri, template, write_page
+from anogan.report.gathered import PICTURES, badness, distance, most_telling
 from anogan.report.overlay import Picture, panel_pictures
 
 CALIBRATED_ON_GOOD = "held-out good images"
@@ -56,7 +57,7 @@ def write_report(
     figures: Mapping[str, bytes] | None = None,
     config: Mapping[str, Any] | None = None,
     masks: Masks | None = None,
-    max_images: int = 200,
+    max_images: int = PICTURES,
 ) -> Path:
     """Writes a self-contained HTML page: summary, promise, figures, images with heatmaps, settings.
 
@@ -86,8 +87,8 @@ def write_report(
         StorageError: The file cannot be written; an earlier report is left as it was.
     """
     _refuse_other_calibration(path, calibrated_on)
-    ranked = sorted(inspections, key=_badness, reverse=True)
-    shown = _most_telling(ranked, max_images)
+    ranked = sorted(inspections, key=badness, reverse=True)
+    shown = most_telling(ranked, max_images)
     context = {
         "title": title,
         "version": __version__,
@@ -127,23 +128,6 @@ def _promised(calibration: Mapping[str, Any] | None) -> dict[str, Any]:
     if calibration is None:
         return {"promise": [], "warning": None}
     return {"promise": _words.promise(calibration), "warning": calibration.get("warning")}
-
-
-def _badness(inspection: Inspection) -> float:
-    return inspection.score if isfinite(inspection.score) else inf
-
-
-def _distance(inspection: Inspection) -> float:
-    return abs(_badness(inspection) - inspection.threshold)
-
-
-def _most_telling(ranked: Sequence[Inspection], n: int) -> list[Inspection]:
-    """Three quarters are the worst, the rest those nearest to the threshold; highest score first."""
-    if len(ranked) <= n:
-        return list(ranked)
-    worst = n - n // 4
-    borderline = sorted(ranked[worst:], key=_distance)[: n - worst]
-    return [*ranked[:worst], *sorted(borderline, key=_badness, reverse=True)]
 
 
 def _counts(inspections: Sequence[Inspection]) -> list[tuple[str, int]]:
@@ -195,7 +179,7 @@ def _card(inspection: Inspection, images: Images, masks: Masks | None) -> _Card:
         name=path.name,
         folder=path.parent.name,
         inspection=inspection,
-        distance=min(_distance(inspection), 1e30),
+        distance=min(distance(inspection), 1e30),
         pictures=pictures,
         problem=problem,
         has_mask=mask is not None,

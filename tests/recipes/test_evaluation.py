@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -126,6 +127,26 @@ def test_a_score_that_is_no_number_is_told_with_its_file_and_the_others_count(da
     assert list(run.errors) == [samples[0].path]
     assert str(samples[0].path) in run.errors[samples[0].path]
     assert len(run.inspections) == len(samples) - 1
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "test" / "good").mkdir(parents=True)
+    write_image(tmp_path / "good" / "0.png", np.zeros((64, 64, 3), np.uint8))
+    for i in range(12):
+        write_image(tmp_path / "test" / "good" / f"{i:02}.png", np.full((1600, 1600, 3), i, np.uint8))
+    samples = scan_dataset(tmp_path).test
+
+    def peak(n: int) -> int:
+        tracemalloc.start()
+        run = evaluate_scorer(cast(Any, _Stub([0.5] * n)), samples[:n])
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(run.inspections) == n
+        return found
+
+    peak(1)  # What is imported on the way is not counted twice.
+    assert peak(12) < 1.3 * peak(6)
 
 
 def test_a_mask_of_another_size_is_told_before_anything_is_scored(data: Path, tmp_path: Path) -> None:
