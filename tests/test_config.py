@@ -90,6 +90,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_one(override: str, near: st
         ("gan.loss=wgan-gp", ("discriminator_norm",)),
         ("gan.packing=40", ("packing 40",)),
         ("gan.packing=2", ("encoder.mode",)),
+        ("gan={mode_seeking_weight: 1, batch_size: 6}", ("gan.batch_size of 8",)),
         ("gan.ada_target=0.6", ("diffaugment",)),
         ("images.on_mixed_sizes=keep", ("calibration.map: global",)),
         ("monitor.alarms={non-finite: warn}", ("non-finite",)),

@@ -75,6 +75,11 @@ class Config(Section):
             raise ValueError("gan.loss wgan-gp needs network.discriminator_norm none, layer or group")
         if self.gan.packing > 1 and self.encoder.mode == "joint":
             raise ValueError("gan.packing needs encoder.mode none, izi, izi_f or ziz")
+        if self.gan.mode_seeking_weight > 0 and self.encoder.mode == "joint" and self.gan.batch_size < 8:
+            # A quarter of the batch is drawn from the prior, and two of them are compared.
+            raise ValueError(
+                "gan.mode_seeking_weight needs gan.batch_size of 8 at least with encoder.mode joint"
+            )
         return self
 
     @model_validator(mode="after")

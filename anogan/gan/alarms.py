@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from anogan.config import AlarmKind, AlarmPolicy, Config
+from anogan.gan.rates import decay_factor
 
 Points = Mapping[str, Sequence[tuple[int, float]]]
 
@@ -33,6 +34,8 @@ LEAST_DIVERSITY, MOST_DUPLICATES = 0.15, 0.1
 MOST_OVERFITTING, NEAREST_COPY = 0.5, 0.4
 STALLED_SHARE, STALLED_PROGRESS = 0.4, 0.5
 FEWEST_IMAGES = 10
+# Up from the first look to the last, whatever state the networks are in.
+OF_THE_DATA: tuple[AlarmKind, ...] = ("few-images", "identical-images")
 LOGISTIC = ("minimax", "non-saturating")
 
 
@@ -184,7 +187,10 @@ def _discriminator_wins(config: Config, points: Points) -> Finding | None:
 
 def _discriminator_dead(config: Config, points: Points) -> Finding | None:
     update, spread = _last(points, "d_update", 1), _last(points, "d_logit_spread", 2)
-    if _all(update, below=1e-7):
+    steps = config.gan.steps
+    # The last rates of a long decay are too small for a weight to move, and meant to be.
+    decay = decay_factor(points["d_update"][-1][0] - 1, steps, config.gan.decay_share) if update else 1.0
+    if _all(update, below=1e-7 * decay):
         seen = "its weights do not move"
     elif _all(spread, below=1e-4):
         seen = "it gives every image the same answer"

@@ -18,7 +18,7 @@ from anogan.config import AlarmPolicy
 from anogan.errors import TrainingError
 from anogan.files import replacing
 from anogan.gan import ranks
-from anogan.gan.alarms import Alarm, AlarmRecord, Points
+from anogan.gan.alarms import OF_THE_DATA, Alarm, AlarmRecord, Points
 from anogan.gan.checkpoint import load_checkpoint, save_checkpoint
 
 MAX_RESTORES = 3
@@ -189,6 +189,7 @@ class _Run:
     def __init__(self, stage: Stage, settings: LoopSettings, *, resume: bool) -> None:
         self._stage, self._settings = stage, settings
         self.history, self.step, self.restores = History(), 0, 0
+        self._rate_scale = 1.0  # What restores have multiplied the learning rates with.
         self._clean_since_save = self._early = False
         self._path = settings.checkpoint_path
         self._healthy_path = self._path.with_name(f"{self._path.stem}.healthy{self._path.suffix}")
@@ -223,6 +224,7 @@ class _Run:
             state={
                 "step": self.step,
                 "restores": self.restores,
+                "rate_scale": self._rate_scale,
                 "history": self.history.points,
                 "alarms": self.history.alarms,
                 "up": self.history.up,
@@ -242,7 +244,7 @@ class _Run:
         alarms = self._settings.judge(self.history)
         new = [alarm for alarm in alarms if alarm.kind not in self.history.up]
         self.history.up = sorted({alarm.kind for alarm in alarms})
-        self._clean_since_save = not alarms
+        self._clean_since_save = all(alarm.kind in OF_THE_DATA for alarm in alarms)
         with ranks.alone():
             self._settings.on_look(self.step, self.history)
         for alarm in sorted(new, key=lambda alarm: alarm.policy == "restore"):
@@ -284,14 +286,13 @@ class _Run:
 
     def _restore(self, path: Path, reason: str, rate_factor: float) -> None:
         failed, restores, alarms = self.step, self.restores + 1, self.history.alarms
+        rate_scale = self._rate_scale * rate_factor
         self._load(path)
         ranks.wait()  # Before it is overwritten below.
         self.restores, self.history.alarms = restores, alarms
-        for optimiser in self._stage.optimisers().values():
-            for group in optimiser.param_groups:
-                for rate in ("lr", "base_lr"):
-                    if rate in group:
-                        group[rate] *= rate_factor
+        # The file may be older than an earlier restore, whose lower rates must not be lost.
+        self._multiply_rates(rate_scale / self._rate_scale)
+        self._rate_scale = rate_scale
         self._draw_anew()
         # A killed run must not go through the same failure again.
         self.save()
@@ -299,6 +300,13 @@ class _Run:
             f"Stage '{self._stage.name}', step {failed}: {reason} Restored step {self.step} with learning "
             f"rates times {rate_factor:.2g}."
         )
+
+    def _multiply_rates(self, factor: float) -> None:
+        for optimiser in self._stage.optimisers().values():
+            for group in optimiser.param_groups:
+                for rate in ("lr", "base_lr"):
+                    if rate in group:
+                        group[rate] *= factor
 
     def _load(self, path: Path) -> None:
         state: dict[str, Any] = load_checkpoint(
@@ -310,6 +318,7 @@ class _Run:
             list(state.get("up", [])),
         )
         self.step, self.restores = int(state["step"]), int(state["restores"])
+        self._rate_scale = float(state.get("rate_scale", 1.0))
         self._early = self._stage.ends_early(self.history.points)
         self._draw_anew()
 

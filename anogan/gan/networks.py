@@ -248,6 +248,13 @@ def feature_stack(discriminator: nn.Sequential) -> nn.ModuleList:
     return nn.ModuleList(stages)
 
 
+def logit_layers(discriminator: nn.Sequential) -> nn.Sequential:
+    """What follows the last stage of `feature_stack`, up to the logits: attention at 4 pixels as well."""
+    layers = list(discriminator)
+    last = max(i for i, layer in enumerate(layers) if isinstance(layer, nn.LeakyReLU))
+    return nn.Sequential(*layers[last + 1 :])
+
+
 def features(stages: nn.ModuleList, x: Tensor) -> list[Tensor]:
     """f(x): the activations after each stage, (N, C_l, H_l, W_l), finest first."""
     activations = []

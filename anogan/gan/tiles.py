@@ -82,7 +82,7 @@ class TileSource:
         # What is told of a whole image; a tile's place is told of each tile.
         self._told: list[list[float]] = [tile_conditions(config, nowhere, name)[0].tolist() for name in names]
         self._variants = names
-        self._augment = _compose(config.augmentation)
+        self._augment = _compose(config.augmentation, images[0][: config.tiles.size, : config.tiles.size])
         self._scales = config.tiles.scales
         self._versions = [images, *(_smaller(images, scale) for scale in self._scales[1:])]
         # Apart by scale: a binarised image that is made smaller has grey edges.
@@ -195,11 +195,16 @@ def _smaller(images: Sequence[Pixels], scale: float) -> list[Pixels]:
     return [_resized(image, scaled_size((image.shape[0], image.shape[1]), scale)) for image in images]
 
 
-def _compose(steps: Sequence[AugmentationStep]) -> Any:
+def _compose(steps: Sequence[AugmentationStep], tile: Pixels) -> Any:
     """An albumentations pipeline, or None.
 
+    Args:
+        steps: Names and arguments.
+        tile: (t, t, C), what it will be given.
+
     Raises:
-        ConfigError: A name is not an albumentations transform, or its arguments do not fit.
+        ConfigError: A name is not an albumentations transform, its arguments do not fit, or it does not make
+            another tile of the tile.
     """
     if not steps:
         return None
@@ -215,8 +220,27 @@ def _compose(steps: Sequence[AugmentationStep]) -> Any:
                 "see its list, such as HorizontalFlip or RandomBrightnessContrast."
             )
         try:
-            transforms.append(kind(**step.args))
+            # Strict: otherwise it warns of an argument that it does not know, and leaves it out.
+            transforms.append(kind(**step.args, strict=True))
+            always = kind(**{**step.args, "p": 1.0}, strict=True)
         except (TypeError, ValueError) as error:
             reason = " ".join(str(error).split())  # It comes in lines; ours is one sentence.
             raise ConfigError(f"augmentation: {step.name} refuses {step.args}: {reason}") from error
+        _try_out(step, albumentations.Compose([always], seed=0), tile)
     return albumentations.Compose(transforms, seed=0)
+
+
+def _try_out(step: AugmentationStep, transform: Any, tile: Pixels) -> None:
+    """Once on a real tile: what turns it into floats, as for a network elsewhere, would teach black tiles."""
+    try:
+        found = transform(image=np.ascontiguousarray(tile))["image"]
+    except Exception as error:  # Its own errors, OpenCV's and NumPy's share no base class.
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"augmentation: {step.name} cannot take tiles of {tile.dtype} and shape {tile.shape}: {reason}"
+        ) from error
+    if found.dtype != tile.dtype or found.size != tile.size or found.shape[:2] != tile.shape[:2]:
+        raise ConfigError(
+            f"augmentation: {step.name} makes {found.dtype} of shape {found.shape} of a tile of {tile.dtype} "
+            f"and shape {tile.shape}; take one that keeps both, and leave scaling and cropping to anogan."
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import torch
@@ -26,8 +26,10 @@ from anogan.gan.networks import (
     feature_stack,
     features,
     for_scoring,
+    logit_layers,
     sample_prior,
 )
+from anogan.gan.rates import decay_factor, scale_learning_rates
 from anogan.gan.shared_layers import share_layers
 from anogan.gan.ssim import ssim
 from anogan.gan.tiles import TileSource
@@ -72,6 +74,7 @@ class GanStage:
             on_gradients=ranks.average_gradients,
         )
         self._stages = feature_stack(self.networks.discriminator)
+        self._logit_layers = logit_layers(self.networks.discriminator)
         self._ema = {"generator": Ema(self.networks.generator, config.gan.ema_decay)}
         if self.networks.encoder is not None:
             self._ema["encoder"] = Ema(self.networks.encoder, config.gan.ema_decay)
@@ -220,7 +223,7 @@ class GanStage:
         ).mean()
         if self.adversary.sees_images_as_they_are:
             # The features lead to the logit: no second pass through D.
-            logits = self.networks.discriminator[-1](got[-1]).float()
+            logits = self._logit_layers(got[-1]).float()
             adversarial = generator_loss(self.config.gan.loss, logits)
         else:
             adversarial = self.adversary.judge(step, reconstruction, draw, x)
@@ -298,19 +301,6 @@ class GanStage:
             draw = torch.Generator().manual_seed(self.config.seed)
             codes = [given(sample_prior(n, self.config, draw, self._device), x, self._k) for x in tiles]
         recalibrate_batch_norm(networks.generator, codes)
-
-
-def decay_factor(step: int, total: int, decay_share: float) -> float:
-    """1, then a straight line towards 0 over the last `decay_share` of the steps."""
-    left = (total - step) / max(1.0, decay_share * total)
-    return min(1.0, left) if decay_share > 0 else 1.0
-
-
-def scale_learning_rates(optimisers: Iterable[optim.Optimizer], factor: float) -> None:
-    """Sets each rate to `factor` times the one the optimiser was made (or restored) with."""
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = factor * group.setdefault("base_lr", group["lr"])
 
 
 def prior_divergence(z: Tensor) -> Tensor:

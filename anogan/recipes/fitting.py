@@ -25,7 +25,14 @@ from anogan.images.folders import Split, scan_dataset
 from anogan.images.registration import Pixels
 from anogan.inspection import Inspection
 from anogan.recipes.calibrate import HELD_OUT, calibrate_scorer
-from anogan.recipes.good_images import Good, hashes_of, network_image_size, read_good, refuse_leak
+from anogan.recipes.good_images import (
+    Good,
+    hashes_of,
+    network_image_size,
+    read_good,
+    refuse_leak,
+    refuse_unfit_tiles,
+)
 from anogan.recipes.pictures import fit_pictures
 from anogan.recipes.selection import pick_score_settings, with_score_settings
 from anogan.recipes.shared_stages import SharedStages, shared
@@ -92,6 +99,7 @@ def fit(
     """
     started = time.monotonic()
     data, out, config, reporter = Path(data), Path(out), config or Config(), reporter or Reporter()
+    out = out if out.name else out.resolve()  # `.` has no name, beside which checkpoints could lie.
     check_save_target(out)
     dataset = scan_dataset(data)
     config = with_variants(config, dataset)
@@ -104,6 +112,7 @@ def fit(
     device = pick_device(config.runtime)
     devices = share_out(config, device)
     good, held_out = read_good(split, config, image_size)
+    refuse_unfit_tiles(good, config)
     # Last of all checks: a run that is refused leaves the checkpoints of an earlier one alone.
     work = work_folder(out, run_digest(config, hashes), resume, reporter)
     run = Run(config, device, work, reporter, resume)

@@ -9,12 +9,14 @@ from pathlib import Path
 from anogan.bundle import Bundle
 from anogan.config import Config
 from anogan.errors import ConfigError, DataError
-from anogan.gan.tiles import load_images
+from anogan.gan.tiles import TileSource, load_images
 from anogan.images.decode import probe
 from anogan.images.folders import Dataset, Split, common_size, file_digest, most_common_size
 from anogan.images.registration import Pixels
 from anogan.images.tiling import scaled_size
 from anogan.recipes.variants import variants_of
+
+DRAWN = 32  # Tiles on which a drawn defect must show once at least.
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,22 @@ def read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tup
         first = next(iter(errors.values()))
         raise DataError(f"{len(errors)} of {total} good images cannot be used; the first: {first}")
     return Good(good, variants_of(config, split.train)), Good(held_out, variants_of(config, split.early_stop))
+
+
+def refuse_unfit_tiles(good: Good, config: Config) -> None:
+    """Tries augmentation and drawn defects on real tiles; told before the GAN's hours, not after them.
+
+    Raises:
+        ConfigError: An augmentation makes no tiles of them, or no kind of defect shows on them, so that the
+            head would learn nothing.
+    """
+    source = TileSource(good.images, config, variants=good.variants)
+    if config.head.enabled and not bool(source.damaged_batch(0, DRAWN, clean_share=0.0).mask.any()):
+        raise ConfigError(
+            f"defects.kinds {list(config.defects.kinds)} change nothing visible on {DRAWN} tiles of these "
+            "images, so the head would learn nothing; add others, such as blob and scratch, or set "
+            "head.enabled: false."
+        )
 
 
 def network_image_size(split: Split, config: Config) -> tuple[int, int] | None:

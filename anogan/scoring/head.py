@@ -14,9 +14,9 @@ from anogan.gan import ranks
 from anogan.gan.alarms import Points
 from anogan.gan.batch_norm import BATCHES, FIRST_BATCH, fix_batch_norm, recalibrate_batch_norm
 from anogan.gan.device import autocast, training_precision
+from anogan.gan.rates import decay_factor, scale_learning_rates
 from anogan.gan.shared_layers import share_layers
 from anogan.gan.tiles import TileSource
-from anogan.gan.training import decay_factor, scale_learning_rates
 from anogan.scoring.head_network import build_head
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input
@@ -134,11 +134,12 @@ class HeadStage:
         x, mask = self._evidence(self._held_out, 0, 32)
         self.head.eval()
         logits = self.head(x).float()
-        auroc = roc_auc_score(mask.flatten().cpu().numpy() > 0.5, logits.flatten().cpu().numpy())
-        return {
-            "head_held_out_loss": float(segmentation_loss(logits, mask)),
-            "head_held_out_pixel_auroc": float(auroc),
-        }
+        figures = {"head_held_out_loss": float(segmentation_loss(logits, mask))}
+        marked = mask.flatten().cpu().numpy() > 0.5
+        if 0 < marked.sum() < marked.size:
+            auroc = roc_auc_score(marked, logits.flatten().cpu().numpy())
+            figures["head_held_out_pixel_auroc"] = float(auroc)
+        return figures
 
     def keep(self, points: Points) -> None:
         """Nothing: the last weights are the ones."""

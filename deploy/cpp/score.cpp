@@ -36,6 +36,7 @@ Image read_image(const fs::path& path) {
   if (pixels.empty()) throw std::runtime_error("cannot be decoded");
   if (pixels.channels() == 4) cv::cvtColor(pixels, pixels, cv::COLOR_BGRA2RGB);
   else if (pixels.channels() == 3) cv::cvtColor(pixels, pixels, cv::COLOR_BGR2RGB);
+  if (pixels.depth() != CV_8U && pixels.depth() != CV_16U) throw std::runtime_error("is not of 8 or 16 bits");
   Image image{pixels.rows, pixels.cols, pixels.channels(), pixels.depth() == CV_16U ? 2 : 1, {}};
   image.data.assign(pixels.datastart, pixels.dataend);
   return image;

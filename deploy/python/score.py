@@ -74,7 +74,7 @@ def main(model: str, *names: str) -> int:
     for path in paths:
         try:
             line = score(session, path)
-        except (OSError, ValueError) as error:  # One bad image; the rest goes on.
+        except Exception as error:  # One bad image, in OpenCV's or ONNX Runtime's words; the rest goes on.
             line = {"path": str(path), "error": str(error)}
             code = code or 2
         if line.get("verdict") == "reject":

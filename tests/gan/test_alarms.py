@@ -9,6 +9,7 @@ from anogan.config import Config, load_config
 from anogan.errors import ConfigError
 from anogan.gan.alarms import DEFAULT_POLICIES, RULES, health, health_sentence, judge_gan
 from anogan.gan.loop import History
+from tests.tiny import tiny_config
 
 LOOKS = [1, 100, 200, 300, 400, 500, 600]
 HEALTHY: dict[str, list[float]] = {
@@ -142,3 +143,11 @@ def test_verdict_tells_healthy_recovered_and_doubtful_apart(
     assert found["verdict"] == verdict
     assert words in health_sentence(found)
     assert ("Mode collapse" in health_sentence(found)) is raised
+
+
+def test_the_end_of_a_long_decay_is_no_dead_discriminator() -> None:
+    config = tiny_config(gan={"steps": 20000, "decay_share": 0.5})
+    still = {"d_update": [(1, 3e-3), (19900, 7e-6), (20000, 7.5e-8)]}
+    assert judge_gan(config, still) == []
+    early = {"d_update": [(1, 3e-3), (900, 7e-6), (1000, 7.5e-8)]}
+    assert [alarm.kind for alarm in judge_gan(config, early)] == ["discriminator-dead"]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from anogan.config import AlarmKind
 from anogan.errors import BundleError, StorageError, TrainingError
 from anogan.gan import checkpoint as checkpoint_module
 from anogan.gan.alarms import Alarm
@@ -282,6 +283,38 @@ def test_restore_goes_back_to_the_last_state_that_later_looks_found_healthy(
     steps = [step for step, _ in history.points["g_loss"]]
     assert steps == [1, 2, 4, 6, 8, 9]
     assert stage.optimisers()["generator"].param_groups[0]["lr"] == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(("kind", "step"), [("few-images", 3), ("collapse", 6)])
+def test_a_warning_about_the_data_does_not_keep_states_from_being_healthy(
+    kind: AlarmKind, step: int, build: Build, tmp_path: Path
+) -> None:
+    events: list[str] = []
+
+    def judge(history: History) -> list[Alarm]:
+        constant, once = Alarm(kind, "Up all the time.", "warn"), history.points["g_loss"][-1][0] == 8
+        restored = any("Restored" in event for event in events)
+        return [constant, Alarm("learning-rate", "Fast.", "restore")] if once and not restored else [constant]
+
+    run_stage(build(), settings(tmp_path, judge=judge, on_event=events.append), resume=False)
+    assert [f"Restored step {step} " in event for event in events].count(True) == 1
+
+
+def test_each_restore_lowers_the_rates_whatever_state_it_goes_back_to(build: Build, tmp_path: Path) -> None:
+    stage, factors, seen = build(), [0.04, 0.25, 0.25], []
+    rates = stage.optimisers()["generator"].param_groups[0]
+    first = rates["lr"]
+
+    def judge(history: History) -> list[Alarm]:
+        # Comes back before a newer state was found healthy, so that all three go back to one and the same.
+        if len(seen) == 3 or not alarm_at([4], "restore")(history):
+            return []
+        seen.append(rates["lr"])
+        return [Alarm("learning-rate", "Too fast.", "restore", factors[len(seen) - 1])]
+
+    run_stage(stage, settings(tmp_path, judge=judge), resume=False)
+    group = stage.optimisers()["generator"].param_groups[0]
+    assert group["lr"] == pytest.approx(first * 0.04 * 0.25 * 0.25)
 
 
 def test_alarm_that_restores_cannot_cure_ends_as_a_warning(build: Build, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from anogan.gan.networks import (
     feature_stack,
     features,
     for_scoring,
+    logit_layers,
 )
 
 EXPORTABLE = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Upsample)
@@ -108,6 +109,19 @@ def test_dropout_acts_in_training_and_never_in_features(tiny_config: Callable[..
     stages = feature_stack(discriminator)
     for a, b in zip(features(stages, x), features(stages, x), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("side", [0, 4, 8])
+def test_stages_and_what_follows_them_are_the_whole_discriminator(
+    side: int, tiny_config: Callable[..., Config]
+) -> None:
+    discriminator = build_networks(tiny_config(network={"attention_at": side})).discriminator.eval()
+    for layer in discriminator:
+        if type(layer).__name__ == "SelfAttention":
+            torch.nn.init.constant_(layer.gamma, 1.0)
+    x = torch.randn(4, 3, 32, 32)
+    last = features(feature_stack(discriminator), x)[-1]
+    assert torch.equal(logit_layers(discriminator)(last), discriminator(x))
 
 
 def test_attention_sits_at_the_named_side_of_both_networks(tiny_config: Callable[..., Config]) -> None:

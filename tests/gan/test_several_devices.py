@@ -143,7 +143,11 @@ def test_further_process_that_cannot_start_is_told(tmp_path: Path) -> None:
             "gan.batch_size 12 .* a multiple of 8",
         ),
         ({"gan": {"batch_size": 8, "packing": 4}}, 3, "gan.batch_size 8 .* a multiple of 12"),
-        ({"gan": {"batch_size": 6, "mode_seeking_weight": 1}}, 2, "gan.batch_size 6 .* a multiple of 4"),
+        (
+            {"gan": {"batch_size": 6, "mode_seeking_weight": 1}, "encoder": {"mode": "none"}},
+            2,
+            "gan.batch_size 6 .* a multiple of 4",
+        ),
         ({"head": {"batch_size": 5}}, 2, "head.batch_size 5 .* a multiple of 2"),
     ],
 )

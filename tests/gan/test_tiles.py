@@ -137,6 +137,15 @@ def test_augmentation_keeps_channels_and_bit_depth(bit_depth: int, channels: int
         ({"name": "HorizontalFlop"}, "HorizontalFlop is not an albumentations transform"),
         ({"name": "Compose"}, "Compose is not an albumentations transform"),
         ({"name": "CenterCrop", "args": {"height": -1, "width": 3}}, "CenterCrop refuses"),
+        ({"name": "HorizontalFlip", "args": {"prob": 0.5}}, "HorizontalFlip refuses.*prob"),
+        ({"name": "RandomBrightnessContrast", "args": {"brightness_limits": 0.3}}, "brightness_limits"),
+        ({"name": "Normalize"}, "Normalize makes float32"),
+        ({"name": "ToFloat", "args": {"p": 0.01}}, "ToFloat makes float32"),
+        (
+            {"name": "RandomCrop", "args": {"height": 8, "width": 8}},
+            r"RandomCrop makes uint8 of shape",
+        ),
+        ({"name": "ToGray", "args": {"num_output_channels": 1}}, "ToGray makes uint8"),
     ],
 )
 def test_a_wrong_augmentation_is_told_before_training(step: dict[str, Any], words: str) -> None:
@@ -144,6 +153,12 @@ def test_a_wrong_augmentation_is_told_before_training(step: dict[str, Any], word
         _source(tiny_config(augmentation=[step]))
 
     assert "\n" not in str(refused.value)
+
+
+def test_an_augmentation_that_cannot_take_the_depth_is_told_before_training() -> None:
+    config = tiny_config(augmentation=[{"name": "CLAHE"}], images={"bit_depth": 16})
+    with pytest.raises(ConfigError, match="CLAHE cannot take tiles of uint16"):
+        TileSource([part(0).astype(np.uint16) * 257], config)
 
 
 def test_copies_of_one_image_count_once() -> None:

@@ -381,6 +381,26 @@ def test_a_border_that_leaves_nothing_is_refused_before_training(
     _refused(ConfigError, told, lambda: fit(good, tmp_path / "model", tiny_config(**settings)))
 
 
+def test_defects_that_nobody_can_see_are_told_before_the_training(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "good").mkdir()
+    for i in range(16):  # A patch of a flat part looks as any other.
+        pixels = rng.integers(99, 102, (40, 56, 3)).astype(np.uint8)
+        write_image(tmp_path / "good" / f"{i}.png", pixels)
+    config = tiny_config(defects={"kinds": ["cut-paste"]})
+    _refused(ConfigError, "change nothing visible", lambda: fit(tmp_path / "good", tmp_path / "m", config))
+    assert not list(tmp_path.glob("m.*"))
+
+
+def test_a_model_may_be_fitted_into_the_current_folder(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "line 1").mkdir()
+    monkeypatch.chdir(tmp_path / "line 1")
+    fit(good, ".", tiny_config(gan={"steps": 1}, head={"enabled": False}))
+    assert (tmp_path / "line 1" / "manifest.json").is_file()
+
+
 def test_one_small_image_among_kept_sizes_is_named(good: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(good, tmp_path / "good"))
     write_parts(data, [77], size=(20, 90))

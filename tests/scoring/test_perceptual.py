@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from anogan.bundle import Bundle, load_bundle, save_bundle
 from anogan.calibration import MapStatistics, calibrate
@@ -161,6 +161,20 @@ def test_a_saved_model_scores_alike_without_the_weights_file(weights: Path, tmp_
     again = load_scorer(tmp_path / "model").score(image)[0].score
     assert again == pytest.approx(scorer.score(image)[0].score, rel=1e-6)
     assert "perceptual" in load_bundle(tmp_path / "model").weights
+
+
+def test_weights_without_batch_norm_counters_are_taken(weights: Path, tmp_path: Path) -> None:
+    without = {key: value for key, value in load_file(weights).items() if "num_batches" not in key}
+    save_file(without, tmp_path / "w.safetensors")
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    features = [
+        load_perceptual(small_config(features={"weights": str(path)}).features)
+        for path in (weights, tmp_path / "w.safetensors")
+    ]
+    assert features[0] is not None
+    assert features[1] is not None
+    for a, b in zip(features[0](x), features[1](x), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(
