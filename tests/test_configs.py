@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -62,9 +63,11 @@ def test_a_shipped_config_names_no_machine(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_the_augmentations_of_a_shipped_config_exist(path: Path) -> None:
-    from anogan.gan.tiles import _compose
+def test_the_augmentations_of_a_shipped_config_make_tiles(path: Path) -> None:
+    from anogan.gan.tiles import TileSource
 
     config = load_config(path)
+    side, channels = config.tiles.size, config.images.channels
+    image = np.random.default_rng(0).integers(0, 256, (2 * side, 2 * side, channels)).astype(np.uint8)
 
-    assert (_compose(config.augmentation) is not None) == bool(config.augmentation)
+    assert TileSource([image], config).batch(0, 4).shape == (4, channels, side, side)
