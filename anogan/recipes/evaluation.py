@@ -140,7 +140,7 @@ def evaluate_scorer(
         DataError: None of them can be scored.
         ImageError: A mask is unreadable, or of another size than its image; before anything is scored.
     """
-    sizes = _masked_sizes(samples)
+    _refuse_unfit_masks(samples)
     gathered, pixels = Gathered(scorer.threshold, pictures), PixelCurves()
     kinds: list[str] = []
     errors: dict[Path, str] = {}
@@ -153,9 +153,7 @@ def evaluate_scorer(
         if not np.isfinite(file.inspection.score):  # Reviewed by a person, but no figure can count it.
             errors[sample.path] = f"{sample.path}: its score is {file.inspection.score}, which is no number."
             continue
-        size = sizes.get(sample.path)
-        mask = None if size is None or sample.mask_path is None else read_mask(sample.mask_path, size)
-        pixels.add(sample.kind, mask, file.inspection.anomaly_map)
+        pixels.add(sample.kind, _mask(sample.mask_path, file.inspection), file.inspection.anomaly_map)
         gathered.add(file.inspection)
         kinds.append(sample.kind)
     if not kinds:
@@ -168,9 +166,8 @@ def evaluate_scorer(
     return EvaluationRun(evaluation, inspections, tuple(kinds), ms, errors)
 
 
-def _masked_sizes(samples: Sequence[Sample]) -> dict[Path, tuple[int, int]]:
-    """(height, width) of each image that has ground truth and can be read; every mask is tried."""
-    found = {}
+def _refuse_unfit_masks(samples: Sequence[Sample]) -> None:
+    """Reads every mask once before anything is scored; none is kept."""
     for sample in samples:
         if sample.mask_path is None:
             continue
@@ -178,9 +175,13 @@ def _masked_sizes(samples: Sequence[Sample]) -> dict[Path, tuple[int, int]]:
             info = probe(sample.path)
         except ImageError:
             continue  # Scoring tells why it cannot be read.
-        found[sample.path] = (info.height, info.width)
-        read_mask(sample.mask_path, found[sample.path])
-    return found
+        read_mask(sample.mask_path, (info.height, info.width))
+
+
+def _mask(path: Path | None, inspection: Inspection) -> NDArray[np.bool_] | None:
+    """The ground truth of an inspected image, if there is some."""
+    height, width = inspection.anomaly_map.shape
+    return None if path is None else read_mask(path, (height, width))
 
 
 def _write_report(
@@ -201,9 +202,7 @@ def _write_report(
         return read_image(inspection.path, channels=images.channels, bit_depth=images.bit_depth)
 
     def mask(inspection: Inspection) -> NDArray[np.bool_] | None:
-        path = mask_paths.get(inspection.path) if inspection.path is not None else None
-        height, width = inspection.anomaly_map.shape
-        return None if path is None else read_mask(path, (height, width))
+        return _mask(mask_paths.get(inspection.path) if inspection.path is not None else None, inspection)
 
     write_report(
         folder / "report.html",

@@ -15,11 +15,10 @@ from anogan.config import Config
 from anogan.errors import BundleError
 from anogan.gan.networks import Networks, build_networks
 from anogan.scoring.head_network import build_head
-from anogan.scoring.perceptual import Perceptual
+from anogan.scoring.perceptual import COUNTER, Perceptual
 
 _SCALES = "feature_scales"
 _REGISTRATION, _REFERENCE = "registration", "reference"
-_COUNTER = "num_batches_tracked"  # A counter of training, without meaning for a frozen network.
 Arrays = Mapping[str, Mapping[str, NDArray[Any]]]
 
 
@@ -56,7 +55,7 @@ class Model:
             name: {
                 key: value.detach().float().cpu().contiguous().numpy()
                 for key, value in module.state_dict().items()
-                if not key.endswith(_COUNTER)
+                if not key.endswith(COUNTER)
             }
             for name, module in modules.items()
         }
@@ -106,7 +105,7 @@ def _load(name: str, module: nn.Module, arrays: Arrays) -> None:
         missing = module.load_state_dict(state, strict=False)
     except (KeyError, RuntimeError) as error:
         raise BundleError(f"The weights of the {name} do not fit its config; fit the model again.") from error
-    lost = [key for key in missing.missing_keys if not key.endswith(_COUNTER)]
+    lost = [key for key in missing.missing_keys if not key.endswith(COUNTER)]
     if lost or missing.unexpected_keys:
         raise BundleError(
             f"The weights of the {name} do not fit its config (first: "

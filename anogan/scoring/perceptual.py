@@ -21,7 +21,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STEM = ("conv1", "bn1", "relu", "maxpool")
 _STAGES = ("layer1", "layer2", "layer3")  # layer4 is trained on kinds of objects, not on texture.
 UNIT_EPS = 1e-6
-_COUNTER = "num_batches_tracked"
+COUNTER = "num_batches_tracked"  # A counter of training, without meaning for a frozen network.
 
 
 class Perceptual(nn.Module):
@@ -105,8 +105,8 @@ def load_perceptual(config: FeaturesConfig) -> Perceptual | None:
         return None
     features = Perceptual(config.backbone)
     state = _read(Path(config.weights))
-    # Batch norm's counters mean nothing in a frozen network, and many files leave them out.
-    wanted = {k: v for k, v in features.state_dict().items() if not k.endswith(_COUNTER)}
+    # Many files leave the counters out.
+    wanted = {k: v for k, v in features.state_dict().items() if not k.endswith(COUNTER)}
     missing = sorted(set(wanted) - set(state))
     wrong = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     if missing or wrong:
