@@ -19,6 +19,7 @@ DefectKind = Literal[
     "shade",
     "texture",
     "missing",
+    "bridge",
 ]
 
 
@@ -26,7 +27,10 @@ class SyntheticDefectsConfig(Section):
     """Defects drawn on good images; sizes in pixels of the (resized) image."""
 
     kinds: tuple[DefectKind, ...] = Field(
-        get_args(DefectKind), min_length=1, description="Leave out what cannot happen to your part."
+        tuple(kind for kind in get_args(DefectKind) if kind != "bridge"),
+        min_length=1,
+        description="Leave out what cannot happen to your part, and name `bridge` as well where conductors "
+        "are shorted or parted: a strip from one edge across to the next.",
     )
     min_size: float = Field(3, gt=0, description="Smallest that matters.")
     max_size: float = Field(24, gt=0, description="Largest that is drawn.")

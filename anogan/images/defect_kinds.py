@@ -20,6 +20,9 @@ from anogan.config import SyntheticDefectsConfig
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+BRIDGE_TRIES = 6  # Edges that a bridge starts from until one has another edge across.
+BESIDE = 3  # Pixels from an edge to what lies on its side.
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -169,6 +172,75 @@ def _missing(canvas: Canvas) -> Image:
     return _blend(canvas, shape, behind + grain)
 
 
+def _bridge(canvas: Canvas) -> Image:
+    """A strip from an edge across to the next one: a short between conductors, an open through one.
+
+    Where no edge lies within the largest defect, the strip ends on its way: a spur, or a notch.
+    """
+    rng, size = canvas.rng, canvas.size()
+    grey = cv2.GaussianBlur(canvas.image.mean(axis=2), (0, 0), 1.5)
+    for _ in range(BRIDGE_TRIES):
+        start = np.array(_point_on_edge(canvas), np.float64)
+        across = _uphill(grey, start, rng) * rng.choice([-1.0, 1.0])
+        way = _way_to_next_edge(grey, start, across, canvas.config.max_size)
+        if way is not None:
+            break
+    reach = size if way is None else way + BESIDE
+    shape = _strip(canvas, start - BESIDE * across, across, reach + BESIDE, size * rng.uniform(0.4, 1.0))
+    y, x = _pixel(grey, start - BESIDE * across)
+    # Nothing of what lies beneath shows through: beside an edge that would part the strip from what it joins.
+    grain = rng.normal(0, 0.02, canvas.image.shape).astype(np.float32)
+    return _blend(canvas, shape, canvas.image[y, x] + grain, rng.uniform(0.8, 1.0))
+
+
+def _uphill(grey: Image, point: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Unit vector (y, x) along the gradient; any where there is none."""
+    ahead = 2 * np.eye(2)  # Further than the stairs of a slanting edge.
+    rise = np.array(
+        [grey[_pixel(grey, point + a)] - grey[_pixel(grey, point - a)] for a in ahead], np.float64
+    )
+    length = float(np.hypot(*rise))
+    if length < 1e-6:
+        angle = rng.uniform(0, 2 * math.pi)
+        return np.array([math.sin(angle), math.cos(angle)])
+    return rise / length
+
+
+def _way_to_next_edge(
+    grey: Image, start: NDArray[np.float64], across: NDArray[np.float64], longest: float
+) -> float | None:
+    """Pixels from an edge over what lies beyond it to the next; None if it is further away than `longest`."""
+    near = float(grey[_pixel(grey, start - BESIDE * across)])
+    beyond = float(grey[_pixel(grey, start + BESIDE * across)])
+    for way in np.arange(BESIDE + 1, longest):
+        here = float(grey[_pixel(grey, start + way * across)])
+        if abs(here - near) < abs(here - beyond):
+            return float(way)
+    return None
+
+
+def _pixel(grey: Image, point: NDArray[np.float64]) -> tuple[int, int]:
+    """The pixel (y, x) nearest to a point."""
+    y, x = np.rint(point.clip(0, np.array(grey.shape) - 1)).astype(int)
+    return int(y), int(x)
+
+
+def _strip(
+    canvas: Canvas, start: NDArray[np.float64], along: NDArray[np.float64], length: float, width: float
+) -> Mask:
+    """A strip that leans a little, wider here and narrower there."""
+    rng = canvas.rng
+    steps = np.linspace(0, length, 6)
+    beside = np.array([-along[1], along[0]])
+    lean = rng.normal(0, 0.25) * steps + rng.normal(0, 0.05 * width, steps.size)
+    half = width / 2 * (1 + rng.normal(0, 0.15, steps.size)).clip(0.4)
+    middle = start + steps[:, None] * along + lean[:, None] * beside
+    outline = np.concatenate([middle + half[:, None] * beside, (middle - half[:, None] * beside)[::-1]])
+    drawn = np.zeros(canvas.shape, np.uint8)
+    cv2.fillPoly(drawn, [outline[:, ::-1].round().astype(np.int32)], 255)
+    return drawn > 0
+
+
 DRAW = {
     "blob": _blob,
     "edge-bite": _edge_bite,
@@ -180,6 +252,7 @@ DRAW = {
     "shade": _shade,
     "texture": _texture,
     "missing": _missing,
+    "bridge": _bridge,
 }
 
 

@@ -149,9 +149,39 @@ def test_edge_bites_happen_at_edges() -> None:
     assert all((mask & near).any() for mask in drawn)
 
 
+def test_bridges_join_one_conductor_to_the_next_or_part_one() -> None:
+    image = _binary()
+    settings = {"kinds": ("bridge",), "min_size": 4, "max_size": 12, "max_per_tile": 1}
+    joined = 0
+    for seed in range(20):
+        damaged, mask = _drawn(image, seed, **settings)
+        if mask.any():  # A strip that joins two stripes parts the one between them.
+            black, white = (_pieces(damaged == value) - _pieces(image == value) for value in (0, 255))
+            joined += min(black, white) < 0 < max(black, white)
+
+    assert joined >= 15
+
+
+def test_a_bridge_with_no_other_edge_in_reach_ends_on_its_way() -> None:
+    image = np.zeros((96, 96, 1), np.uint8)
+    image[:, 48:] = 255
+    settings = {"kinds": ("bridge",), "min_size": 6, "max_size": 10, "max_per_tile": 1}
+    for seed in range(10):
+        damaged, mask = _drawn(image, seed, **settings)
+        assert mask.any()
+        assert np.abs(np.nonzero(mask)[1] - 47.5).max() < 2 * 10
+        assert _pieces(damaged == 0) == _pieces(damaged == 255) == 1
+
+
+def _pieces(where: Image) -> int:
+    return cv2.connectedComponents(where[..., 0].astype(np.uint8), connectivity=4)[0] - 1
+
+
 def test_a_blank_part_without_edges_gets_defects_too() -> None:
     image = np.full((48, 48, 3), 120, np.uint8)
-    marked = [_drawn(image, seed, kinds=("edge-bite", "blob", "scratch"))[1].any() for seed in range(10)]
+    marked = [
+        _drawn(image, seed, kinds=("edge-bite", "blob", "scratch", "bridge"))[1].any() for seed in range(10)
+    ]
 
     assert sum(marked) >= 5
 
