@@ -1,4 +1,4 @@
-"""Synthetic defects, and the head that learns from them."""
+"""Synthetic defects, the head that learns from them, and the memory of its false alarms."""
 
 from __future__ import annotations
 
@@ -76,4 +76,24 @@ class HeadConfig(Section):
     def _window_has_a_centre(cls, window: int) -> int:
         if window and (window < 3 or window % 2 == 0):
             raise ValueError(f"{window} must be 0 or an odd number from 3")
+        return window
+
+
+class MemoryConfig(Section):
+    """What the head marks on good tiles is remembered; what looks alike counts less."""
+
+    patches: int = Field(
+        0,
+        ge=0,
+        description="At most so many typical false alarms are kept, 0 for none. For parts whose details "
+        "recur at any place, such as pads and vias (2048 in `pcb`); on grain no patch is like another.",
+    )
+    window: int = Field(32, ge=8, description="Side of what is compared in pixels, a multiple of 8.")
+    tiles: int = Field(6000, ge=1, description="Training tiles on which false alarms are looked for.")
+
+    @field_validator("window")
+    @classmethod
+    def _window_divides(cls, window: int) -> int:
+        if window % 8:
+            raise ValueError(f"{window} must be a multiple of 8")
         return window

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from anogan.config.defects import HeadConfig, SyntheticDefectsConfig
+from anogan.config.defects import HeadConfig, MemoryConfig, SyntheticDefectsConfig
 from anogan.config.images import AugmentationStep, ImagesConfig, SplitConfig, TilesConfig
 from anogan.config.networks import EncoderConfig, GanConfig, NetworkConfig
 from anogan.config.runtime import MonitorConfig, RuntimeConfig
@@ -29,6 +29,7 @@ class Config(Section):
     encoder: EncoderConfig = EncoderConfig()
     defects: SyntheticDefectsConfig = SyntheticDefectsConfig()
     head: HeadConfig = HeadConfig()
+    memory: MemoryConfig = MemoryConfig()
     search: SearchConfig = SearchConfig()
     features: FeaturesConfig = FeaturesConfig()
     score: ScoreConfig = ScoreConfig()
@@ -65,6 +66,17 @@ class Config(Section):
             raise ValueError(
                 "at least one of the score weights must be above 0 (head_weight counts with head.enabled, "
                 "perceptual_weight with features.weights)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _memory_fits(self) -> Config:
+        if self.memory.patches and not self.head.enabled:
+            raise ValueError("memory.patches needs head.enabled: it remembers what the head marks")
+        if self.memory.patches and (self.memory.window > self.tiles.size or self.tiles.size % 2):
+            raise ValueError(
+                f"memory.window {self.memory.window} must be at most tiles.size {self.tiles.size}, "
+                "which must be even"
             )
         return self
 

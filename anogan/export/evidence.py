@@ -14,6 +14,7 @@ from anogan.errors import CalibrationError
 from anogan.export.geometry import COLUMNS, ROWS, length
 from anogan.export.gradient import enlarge, forward
 from anogan.export.graph import DOUBLE, FLOAT, INT64, Graph
+from anogan.export.memory import weakened
 from anogan.export.networks import FoldedNetworks, features, given, image_of
 from anogan.export.pretrained import perceptual_map, unit_features
 from anogan.scoring.evidence import score_weights
@@ -51,7 +52,9 @@ def tile_evidence(g: Graph, networks: FoldedNetworks, x: str, reconstruction: st
         seen = [x, reconstruction, difference, discrimination]
         if networks.contrast_window:
             seen += _local_contrast(g, image, signed, networks.contrast_window)
-        maps["head"] = forward(g, networks.head, g.op("Concat", *seen, axis=1))[-1]
+        logits = forward(g, networks.head, g.op("Concat", *seen, axis=1))[-1]
+        memory = networks.memory
+        maps["head"] = logits if memory is None else weakened(g, memory, image, logits)
     if (pretrained := networks.pretrained) is not None:
         wanted = unit_features(g, pretrained, image)
         maps["perceptual"] = perceptual_map(

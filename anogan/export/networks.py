@@ -15,6 +15,7 @@ from anogan.export.pretrained import Pretrained
 from anogan.gan.condition import condition_dim
 from anogan.gan.networks import feature_stack
 from anogan.scoring.inverter import starting_codes
+from anogan.scoring.memory import Memory
 from anogan.scoring.model import Model
 
 
@@ -34,6 +35,7 @@ class FoldedNetworks:
         condition: K, the maps of its condition behind it.
         contrast_window: Of what the head sees, pixels; 0 for none.
         pretrained: Pretrained features, or None where none count.
+        memory: Of the head's false alarms, or None.
         quantised_encoder: A model that stands for `encoder`, or None.
     """
 
@@ -48,6 +50,7 @@ class FoldedNetworks:
     condition: int = 0
     contrast_window: int = 0
     pretrained: Pretrained | None = None
+    memory: Memory | None = None
     quantised_encoder: onnx.ModelProto | None = None
 
     @property
@@ -86,6 +89,7 @@ class FoldedNetworks:
             condition=condition_dim(config),
             contrast_window=config.head.contrast_window,
             pretrained=_pretrained(model, shape),
+            memory=model.memory,
             quantised_encoder=quantised_encoder,
         )
 

@@ -193,7 +193,7 @@ def _row(job: Job, found: Timing, reference: Sequence[float], flops: float | Non
 
 
 def flops_per_image(folder: Path, size: tuple[int, int]) -> float:
-    """Floating-point operations of all convolutions and attentions for one image, two per multiply-add.
+    """Floating-point operations of convolutions, attentions and comparisons for one image, two per product.
 
     Without early stop: each step runs G and D (and pretrained features, if the search looks at them) forward
     and backward, each of which costs as much as the other, and with a mask D once more, on what is under it.
@@ -217,12 +217,13 @@ def flops_per_image(folder: Path, size: tuple[int, int]) -> float:
     if model.perceptual is not None:
         shape = (config.images.channels, tile, tile)
         pretrained = multiply_adds(sum(Pretrained.of(model.perceptual, shape, 0).stages, ()), tile)
+    remembered = 0 if model.memory is None else model.memory.multiply_adds(tile)
     tiles = TilePyramid(model.image_size or size, tile, config.tiles.overlap, config.tiles.scales).n_tiles
     seen = hidden if config.search.lambda_ > 0 else 0
     seen += pretrained if config.features.search_weight > 0 else 0
     once_more = seen if config.search.mask > 0 else 0
     steps = config.search.steps * (2 * (generator + seen) + once_more) + generator + 2 * seen
-    evidence = generator + 2 * (hidden + pretrained) + head
+    evidence = generator + 2 * (hidden + pretrained) + head + remembered
     return 2.0 * tiles * (encoder + config.search.restarts * steps + evidence)
 
 

@@ -16,9 +16,9 @@ from anogan.recipes.work_folder import run_digest
 
 # What a stage does not read. A section that it might read counts as read: sharing too little costs time only.
 _UNREAD: dict[str, tuple[str, ...]] = {
-    "gan": ("head", "search", "score", "calibration"),
-    "encoder": ("head", "search", "score", "calibration"),
-    "head": ("score", "calibration"),
+    "gan": ("head", "memory", "search", "score", "calibration"),
+    "encoder": ("head", "memory", "search", "score", "calibration"),
+    "head": ("memory", "score", "calibration"),
 }
 _SUFFIX = ".safetensors"
 Hashes = Mapping[str, Sequence[str]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from anogan.config import Config
 from anogan.gan import ranks
@@ -27,10 +28,11 @@ from anogan.scoring import Model
 from anogan.scoring.head import HeadStage
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import measure_feature_scales
+from anogan.scoring.memory import Memory, learn_memory
 from anogan.scoring.perceptual import load_perceptual
 
 FEATURE_SCALE_BATCHES = 8
-TRAIN_STREAM, HELD_OUT_STREAM, HEAD_STREAM = 0, 1, 2
+TRAIN_STREAM, HELD_OUT_STREAM, HEAD_STREAM, MEMORY_STREAM = range(4)
 
 
 @dataclass(frozen=True)
@@ -131,16 +133,35 @@ def train(run: Run, good: Good, held_out_good: Good, image_size: tuple[int, int]
         source.batch(20_000_000 + i, config.gan.batch_size).to(device) for i in range(FEATURE_SCALE_BATCHES)
     ]
     scales = measure_feature_scales(stages, tiles)
-    head = None
+    head = memory = None
     if config.head.enabled:
         inverter = Inverter(config, networks, scales, perceptual)
         stage = HeadStage(config, source.with_stream(HEAD_STREAM), held_out, inverter, device)
         run.train(stage)
         head = stage.finish()
+        memory = _memory(run, source, held_out, inverter, head)
     reference = None if aligner is None else aligner.reference
-    trained = Model(config, networks, scales, head, image_size, reference, perceptual)
+    trained = Model(config, networks, scales, head, image_size, reference, perceptual, memory)
     # As it will be loaded: training's memory layout rounds otherwise, and the threshold must not.
     return Model.from_arrays(config, trained.to_arrays(), image_size, device)
+
+
+def _memory(
+    run: Run, source: TileSource, held_out: TileSource, inverter: Inverter, head: nn.Module
+) -> Memory | None:
+    if run.config.memory.patches == 0 or not ranks.is_first():  # The first process saves the model.
+        return None
+    memory = learn_memory(
+        run.config,
+        source.with_stream(MEMORY_STREAM),
+        held_out,
+        inverter,
+        head,
+        lambda done, total: run.reporter.progress("false alarms", done, total, {}),
+    )
+    if memory is None:
+        run.reporter.event("The head hardly marks good tiles; memory.patches has nothing to remember.")
+    return memory
 
 
 def _aligner(config: Config, good: list[Pixels]) -> Aligner | None:

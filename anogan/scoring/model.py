@@ -15,6 +15,7 @@ from anogan.config import Config
 from anogan.errors import BundleError
 from anogan.gan.networks import Networks, build_networks
 from anogan.scoring.head_network import build_head
+from anogan.scoring.memory import Memory
 from anogan.scoring.perceptual import COUNTER, Perceptual
 
 _SCALES = "feature_scales"
@@ -34,6 +35,7 @@ class Model:
         image_size: (height, width) that images have when they are tiled; None when each keeps its own.
         reference: (height, width) float32 grey in [0, 1] that parts are registered to, or None.
         perceptual: Pretrained features, or None.
+        memory: Of the head's false alarms, or None.
     """
 
     config: Config
@@ -43,6 +45,7 @@ class Model:
     image_size: tuple[int, int] | None
     reference: NDArray[np.float32] | None = None
     perceptual: Perceptual | None = None
+    memory: Memory | None = None
 
     def to_arrays(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Network name -> tensor name -> float32 array."""
@@ -51,6 +54,8 @@ class Model:
             modules["head"] = self.head
         if self.perceptual is not None:
             modules["perceptual"] = self.perceptual
+        if self.memory is not None:
+            modules["memory"] = self.memory
         arrays = {
             name: {
                 key: value.detach().float().cpu().contiguous().numpy()
@@ -84,12 +89,15 @@ class Model:
         perceptual = None if config.features.weights is None else Perceptual(config.features.backbone)
         if perceptual is not None:
             modules["perceptual"] = perceptual
+        memory = Memory.from_arrays(config, arrays["memory"]) if "memory" in arrays else None
+        if memory is not None:
+            modules["memory"] = memory
         for name, module in modules.items():
             _load(name, module, arrays)
             # Images stay in one memory layout through all networks: a score must not depend on it.
             module.eval().requires_grad_(False).to(device)
         scales = torch.from_numpy(np.array(arrays["discriminator"][_SCALES])).to(device)
-        return cls(config, networks, scales, head, image_size, _reference(arrays), perceptual)
+        return cls(config, networks, scales, head, image_size, _reference(arrays), perceptual, memory)
 
 
 def _reference(arrays: Arrays) -> NDArray[np.float32] | None:

@@ -293,6 +293,8 @@ class Scorer:
                 window = self.config.head.contrast_window
                 seen = head_input(tiles, reconstruction, discrimination, window)
                 results["head"] = self.model.head(seen)
+                if self.model.memory is not None:
+                    results["head"] = self.model.memory(x, results["head"])
             if (perceptual := self.model.perceptual) is not None:
                 size = (x.shape[2], x.shape[3])
                 results["perceptual"] = perceptual_map(perceptual(x), perceptual(reconstruction), size)

@@ -20,6 +20,7 @@ from anogan.gan.networks import build_networks, feature_stack
 from anogan.images.tiling import scaled_size
 from anogan.scoring import Model, Scorer
 from anogan.scoring.head_network import build_head
+from anogan.scoring.memory import Memory
 
 Run = Callable[..., dict[str, NDArray[Any]]]
 
@@ -70,7 +71,16 @@ def build_model(
         live(module)
     head = live(build_head(config)) if with_head else None
     scales = torch.linspace(0.5, 1.5, len(feature_stack(networks.discriminator)))
-    return Model(config, networks, scales, head, image_size)  # type: ignore[arg-type]
+    memory = live_memory(config) if with_head and config.memory.patches else None
+    return Model(config, networks, scales, head, image_size, memory=memory)  # type: ignore[arg-type]
+
+
+def live_memory(config: Config) -> Memory:
+    """Remembers random patches, some of them near to what any picture shows."""
+    side, channels, n = config.memory.window, config.images.channels, 5
+    kernels = torch.randn(n, channels, side, side) / (channels * side**2) ** 0.5
+    patches = 0.5 * torch.randn(config.memory.patches, n)
+    return Memory(kernels, 0.1 * torch.randn(n), patches, torch.tensor(0.7))
 
 
 def build_torch_scorer(model: Model, threshold: float = 5.8, map_size: tuple[int, int] = (1, 1)) -> Scorer:

@@ -51,6 +51,12 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, i
         (40, 75),
         [(40, 75)],
     ),
+    "memory": ({"memory": {"patches": 300, "window": 16}}, (40, 56), [(40, 56)]),
+    "memory of few patches, grey, as wide as the tile": (
+        {"memory": {"patches": 3, "window": 32}, "images": {"channels": 1}},
+        (40, 56),
+        [(40, 56)],
+    ),
     "spread": ({"score": {"spread": 3}}, (40, 56), [(40, 56)]),
     "top": ({"score": {"pooling": "top", "top_share": 0.01}}, (40, 56), [(40, 56)]),
     "no smoothing": ({"score": {"smoothing_sigma": 0.0}}, (40, 56), [(40, 56)]),

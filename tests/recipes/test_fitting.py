@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from anogan.gan.loop import Metrics
 from anogan.images.decode import write_image
 from anogan.images.folders import file_digest
 from anogan.recipes import FitResult, fit
+from anogan.recipes.models import load_scorer
 from anogan.recipes.shared_stages import SharedStages
 from anogan.recipes.training import Reporter
+from anogan.scoring import Scorer
 from tests.tiny import part, tiny_config, write_parts
 
 HEADLESS = {"enabled": False}
@@ -407,3 +410,33 @@ def test_one_small_image_among_kept_sizes_is_named(good: Path, tmp_path: Path) -
     config = tiny_config(images={"on_mixed_sizes": "keep"}, calibration={"map": "global"})
 
     assert "77.png (90x20)" in _refused(DataError, "1 of 17", lambda: fit(data, tmp_path / "m", config))
+
+
+def test_the_memory_of_false_alarms_is_part_of_the_saved_model(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anogan.scoring.memory.ALARM", -1.0)  # After two steps the head marks nothing.
+    listener = _Listener()
+    memory = {"patches": 16, "window": 16, "tiles": 640}
+    result = fit(good, tmp_path / "model", tiny_config(memory=memory), reporter=listener.reporter)
+    assert "false alarms" in listener.stages
+    assert result.scorer.model.memory is not None
+    image = part(99)
+    again = load_scorer(tmp_path / "model").score([image])[0]
+    assert again.score == result.scorer.with_calibration(result.calibration).score([image])[0].score
+    without = replace(result.scorer.model, memory=None)
+    images = [part(seed) for seed in range(6)]
+    heads = [
+        np.stack([found.parts["head"] for found in Scorer(model).evidence(images)])
+        for model in (result.scorer.model, without)
+    ]
+    assert (heads[0] <= heads[1] + 1e-5).all()
+    assert (heads[0] < heads[1] - 1e-5).any()
+
+
+def test_a_memory_with_nothing_to_remember_is_told(good: Path, tmp_path: Path) -> None:
+    listener = _Listener()
+    memory = {"patches": 16, "window": 16, "tiles": 2}
+    result = fit(good, tmp_path / "model", tiny_config(memory=memory), reporter=listener.reporter)
+    assert result.scorer.model.memory is None
+    assert any("memory.patches" in event for event in listener.events)

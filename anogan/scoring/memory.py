@@ -1,0 +1,261 @@
+"""Alarms that good parts raise too: what the head marked on training tiles, and how like them a new alarm is.
+
+A head that learned on drawn defects calls a lone pad a spot of foreign copper, on every board that has one.
+Nothing tells it otherwise but the boards themselves: each alarm on a training tile is known to be false, and
+patches like it are remembered. The search for the nearest patch follows SPADE and PatchCore (Cohen &
+Hoshen 2020, arXiv:2005.02357; Roth et al. 2022, arXiv:2106.08265), over pixels in the place of pretrained
+features, and only where an alarm is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anogan.calibration import gaussian_kernel
+from anogan.config import Config
+from anogan.errors import BundleError
+from anogan.gan.condition import condition_dim, image_of
+from anogan.gan.tiles import TileSource
+from anogan.scoring.inverter import Inverter
+from anogan.scoring.maps import head_input
+
+ALARM = 0.0  # A logit above it: rather a defect than not.
+STRIDE = 2  # Pixels from one compared window to the next.
+GROUP = 256  # Remembered patches compared at once: bounds the memory of a tile of many pixels.
+AROUND = 3  # Strides: an alarm is as well known as the best known window so near to it.
+_SPOT = 5  # Side of the average by which alarms are ranked, pixels.
+_PER_TILE = 4  # Strongest alarms of a tile that are looked at.
+_COMPONENTS = 32
+_BLUR = 1.5  # Pixels: a window that lies half a stride aside is still the same.
+_REACH_SHARE = 0.9
+_FEWEST = 20  # Alarms: from fewer, on training or on held-out tiles, nothing is learned.
+_BATCH = 16
+
+Arrays = Mapping[str, NDArray[Any]]
+_NAMES = ("kernels", "offsets", "patches", "reach")
+
+
+class Memory(nn.Module):
+    """Weakens logits where the image looks like a remembered false alarm.
+
+    A logit l above 0 becomes l (1 - exp(-d^2 / (2 reach^2))), d being the distance of the window around it to
+    the nearest remembered patch; others stay.
+    """
+
+    kernels: Tensor
+    offsets: Tensor
+    patches: Tensor
+    reach: Tensor
+
+    def __init__(self, kernels: Tensor, offsets: Tensor, patches: Tensor, reach: Tensor) -> None:
+        """Holds what was learned.
+
+        Args:
+            kernels: (D, C, w, w): blur, Gaussian window and principal components of patches in one.
+            offsets: (D,): what the kernels make of the mean patch, negative.
+            patches: (P, D), remembered.
+            reach: (), above 0: the distance that nine of ten alarms on held-out good tiles lie within.
+        """
+        super().__init__()
+        for name, value in zip(_NAMES, (kernels, offsets, patches, reach), strict=True):
+            self.register_buffer(name, value)
+
+    @classmethod
+    def from_arrays(cls, config: Config, arrays: Arrays) -> Memory:
+        """The memory whose `state_dict` gave the arrays.
+
+        Raises:
+            BundleError: They are not those of a memory, or of another window than the config says.
+        """
+        window, channels = config.memory.window, config.images.channels
+        try:
+            tensors = [torch.from_numpy(np.array(arrays[name], np.float32)) for name in _NAMES]
+            kernels, offsets, patches, reach = tensors
+            n = len(kernels)
+            fits = kernels.shape == (n, channels, window, window) and offsets.shape == (n,)
+            fits = fits and patches.shape == (len(patches), n) and reach.shape == ()
+        except (KeyError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise BundleError("The weights of the memory do not fit its config; fit the model again.")
+        return cls(*tensors)
+
+    def forward(self, image: Tensor, logits: Tensor) -> Tensor:
+        """The head's logits (N, 1, t, t), weakened where the image (N, C, t, t) looks like a false alarm."""
+        alarmed = (logits > ALARM).flatten(1).any(dim=1)  # Most tiles have nothing to be compared.
+        weakened = logits.clone()
+        if alarmed.any():
+            weakened[alarmed] = self._weakened(image[alarmed], logits[alarmed])
+        return weakened
+
+    def _weakened(self, image: Tensor, logits: Tensor) -> Tensor:
+        near = -F.max_pool2d(-self.squared_distance(image), 2 * AROUND + 1, 1, AROUND)
+        believed = 1 - torch.exp(-near / (2 * self.reach.square()))
+        believed = F.interpolate(believed, scale_factor=STRIDE, mode="nearest")
+        return logits.clamp_max(ALARM) + (logits - ALARM).relu() * believed
+
+    def multiply_adds(self, side: int) -> int:
+        """For one tile of t x t pixels."""
+        return (side // STRIDE) ** 2 * (self.kernels.numel() + self.patches.numel())
+
+    def squared_distance(self, image: Tensor) -> Tensor:
+        """Of each second pixel's window to the nearest patch, (N, C, t, t) -> (N, 1, t / 2, t / 2)."""
+        aside = self.kernels.shape[-1] // 2 - STRIDE // 2
+        return self.nearest(F.pad(image, [aside] * 4, mode="reflect"))
+
+    def nearest(self, image: Tensor) -> Tensor:
+        """The same of windows that lie within (N, C, H, W)."""
+        found = F.conv2d(image, self.kernels, self.offsets, STRIDE)
+        # |f - p|^2 = |f|^2 - (2 f p - |p|^2), a convolution of f.
+        closest = [
+            F.conv2d(found, 2 * group[:, :, None, None], -group.square().sum(dim=1)).amax(1, keepdim=True)
+            for group in self.patches.split(GROUP)
+        ]
+        nearest = torch.stack(closest).amax(dim=0)
+        return (found.square().sum(dim=1, keepdim=True) - nearest).clamp_min(0)
+
+
+def learn_memory(
+    config: Config,
+    source: TileSource,
+    held_out: TileSource,
+    inverter: Inverter,
+    head: nn.Module,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Memory | None:
+    """Looks for false alarms on good tiles and remembers typical ones.
+
+    Args:
+        config: `memory`, and the seed.
+        source: Training tiles, augmented: a pad is to be known at every turn.
+        held_out: Good tiles that nothing was learned from: how far their alarms lie from the known ones.
+        inverter: The frozen AnoGAN.
+        head: The finished head.
+        progress: Told how many of how many tiles were looked at.
+
+    Returns:
+        None where good tiles hardly raise alarms: then there is nothing to remember.
+    """
+    window, n = config.memory.window, config.memory.tiles
+    n_held_out = max(1, n // 4)
+    alarms = _Alarms(config, inverter, head, lambda done: progress(done, n + n_held_out))
+    known = alarms.of(source, n, window)
+    unseen = alarms.of(held_out, n_held_out, window + 2 * STRIDE * AROUND)
+    if min(len(known), len(unseen)) < _FEWEST:
+        return None
+    weight = _window_weight(window)
+    mean, components = _principal_components(_blurred(known) * weight, config.seed)
+    kernels = _blurred(components.reshape(-1, *known.shape[1:]) * weight)
+    offsets = -components @ mean
+    codes = np.einsum("acyx,dcyx->ad", known, kernels, optimize=True) + offsets
+    arrays = {
+        "kernels": kernels,
+        "offsets": offsets,
+        "patches": _typical(codes, config.memory.patches, config.seed),
+        "reach": np.array(1.0),
+    }
+    memory = Memory.from_arrays(config, arrays)
+    memory.reach.fill_(_reach(memory, unseen))
+    return memory
+
+
+class _Alarms:
+    """Finds the strongest spots of good tiles."""
+
+    def __init__(
+        self, config: Config, inverter: Inverter, head: nn.Module, progress: Callable[[int], None]
+    ) -> None:
+        self._config, self._inverter, self._head, self._progress = config, inverter, head, progress
+        self._device = inverter.fixed_starts.device
+        self._seen = 0
+
+    def of(self, source: TileSource, n: int, side: int) -> NDArray[np.float32]:
+        """The windows around the alarms of n tiles, (A, C, side, side)."""
+        found = []
+        for start in range(0, n, _BATCH):
+            batch = source.batch(start, min(_BATCH, n - start)).to(self._device)
+            found.append(self._of_batch(batch, side))
+            self._seen += len(batch)
+            self._progress(self._seen)
+        return np.concatenate(found)
+
+    @torch.no_grad()
+    def _of_batch(self, tiles: Tensor, side: int) -> NDArray[np.float32]:
+        image = image_of(tiles, condition_dim(self._config))
+        cells = F.max_pool2d(F.avg_pool2d(self._logits(tiles), _SPOT, 1, _SPOT // 2), STRIDE)
+        apart = self._config.memory.window // 4 + 1
+        alone = cells.where(cells == F.max_pool2d(cells, apart, 1, apart // 2), -torch.inf)
+        logits, places = alone.flatten(1).topk(_PER_TILE, dim=1)
+        aside = side // 2 - STRIDE // 2
+        padded = F.pad(image, [aside] * 4, mode="reflect").cpu().numpy()
+        windows = np.empty((0, image.shape[1], side, side), np.float32)
+        numbers, ranks = np.nonzero(logits.cpu().numpy() > ALARM)
+        found = places.cpu().numpy()[numbers, ranks]
+        ys, xs = STRIDE * (found // cells.shape[-1]), STRIDE * (found % cells.shape[-1])
+        cut = [padded[n, :, y : y + side, x : x + side] for n, y, x in zip(numbers, ys, xs, strict=True)]
+        return np.stack(cut) if cut else windows
+
+    def _logits(self, tiles: Tensor) -> Tensor:
+        # The encoder's code alone shows where alarms are, in a fifth of the time.
+        steps = None if self._inverter.networks.encoder is None else 0
+        reconstruction = self._inverter.search(tiles, steps).reconstruction
+        discrimination = self._inverter.discrimination(tiles, reconstruction)
+        logits: Tensor = self._head(
+            head_input(tiles, reconstruction, discrimination, self._config.head.contrast_window)
+        )
+        return logits
+
+
+def _window_weight(window: int) -> NDArray[np.float32]:
+    """(w, w), root of a Gaussian of sigma w / 4: squared differences are weighted by the Gaussian itself."""
+    along = np.arange(window) - (window - 1) / 2
+    weight = np.exp(-(along**2) / (4 * (window / 4) ** 2))
+    both = np.outer(weight, weight)
+    return np.asarray(both / np.sqrt((both**2).sum()), np.float32)
+
+
+def _blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, C, w, w), as if all were 0 beyond: so a window or what it is multiplied with may be blurred."""
+    kernel = torch.from_numpy(gaussian_kernel(_BLUR))
+    flat = torch.from_numpy(np.ascontiguousarray(x)).flatten(0, 1)[:, None]
+    half = len(kernel) // 2
+    flat = F.conv2d(flat, kernel.reshape(1, 1, 1, -1), padding=(0, half))
+    flat = F.conv2d(flat, kernel.reshape(1, 1, -1, 1), padding=(half, 0))
+    return flat.numpy().reshape(x.shape)
+
+
+def _principal_components(x: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], ...]:
+    """Mean (C w w,) and components (D, C w w) of (N, C, w, w)."""
+    from sklearn.decomposition import PCA
+
+    flat = x.reshape(len(x), -1)
+    found = PCA(min(_COMPONENTS, *flat.shape), svd_solver="randomized", random_state=seed).fit(flat)
+    return found.mean_.astype(np.float32), found.components_.astype(np.float32)
+
+
+def _typical(codes: NDArray[np.float32], n: int, seed: int) -> NDArray[np.float32]:
+    """At most n centres of (A, D)."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    if len(codes) <= n:
+        return codes
+    return np.asarray(
+        MiniBatchKMeans(n, batch_size=4096, max_iter=20, n_init=1, random_state=seed)
+        .fit(codes)
+        .cluster_centers_,
+        np.float32,
+    )
+
+
+@torch.no_grad()
+def _reach(memory: Memory, windows: NDArray[np.float32]) -> float:
+    """The distance that most alarms on held-out good tiles lie within."""
+    near = memory.nearest(torch.from_numpy(windows)).flatten(1).amin(dim=1).sqrt()
+    return max(1e-3, float(near.quantile(_REACH_SHARE)))

@@ -1,0 +1,137 @@
+"""Alarms that training tiles raised too count less; others stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anogan.errors import BundleError, ConfigError
+from anogan.gan.tiles import TileSource
+from anogan.gan.training import GanStage
+from anogan.scoring.inverter import Inverter
+from anogan.scoring.memory import ALARM, AROUND, STRIDE, Memory, learn_memory
+from tests.tiny import tiny_config
+
+CPU = torch.device("cpu")
+MEMORY = {"patches": 40, "window": 16, "tiles": 480}
+
+
+def _config(**changes: Any) -> Any:
+    return tiny_config(
+        **({"images": {"channels": 1}, "memory": MEMORY, "encoder": {"mode": "joint"}} | changes)
+    )
+
+
+class BrightAlarms(nn.Module):
+    """Stands for a head that calls everything bright a defect: what is learned of it is known."""
+
+    def forward(self, seen: Tensor) -> Tensor:
+        return 8 * F.avg_pool2d(seen[:, :1], 5, 1, 2, count_include_pad=False)
+
+
+def _board(seed: int, marks: int = 3, *, bar: bool = False) -> np.ndarray[Any, Any]:
+    """A dark part with pads at random places and, as a defect, a bar."""
+    rng = np.random.default_rng(seed)
+    board = np.full((64, 64), 20, np.uint8)
+    for _ in range(marks):
+        cv2.circle(board, [int(v) for v in rng.integers(8, 56, 2)], 4, 230, -1)
+    if bar:
+        board[28:35, 14:50] = 230
+    return board[..., None]
+
+
+def _learned(**changes: Any) -> tuple[Memory | None, Any]:
+    config = _config(**changes)
+    source = TileSource([_board(seed) for seed in range(20)], config, 3)
+    held_out = TileSource([_board(seed) for seed in range(50, 56)], config, 1)
+    inverter = Inverter(config, GanStage(config, source, held_out, CPU).finish(), torch.ones(3))
+    return learn_memory(config, source, held_out, inverter, BrightAlarms()), config
+
+
+def _strongest(memory: Memory, board: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The strongest logit of a board without and with the memory."""
+    x = torch.from_numpy(board[..., 0].astype(np.float32) / 127.5 - 1)[None, None]
+    logits = BrightAlarms()(x)
+    return float(logits.max()), float(memory(x, logits).max())
+
+
+def test_what_training_tiles_show_counts_less_and_what_they_do_not_stays() -> None:
+    memory, _ = _learned()
+    assert memory is not None
+    for seed in range(100, 106):  # Boards that it never saw, with pads at other places.
+        before, after = _strongest(memory, _board(seed, marks=1))
+        assert after < 0.5 * before
+    before, after = _strongest(memory, _board(0, marks=0, bar=True))
+    assert after > 0.8 * before
+
+
+def test_logits_never_rise_and_those_that_are_no_alarm_stay() -> None:
+    memory, _ = _learned()
+    assert memory is not None
+    x, logits = torch.rand(2, 1, 32, 32) * 2 - 1, 6 * torch.randn(2, 1, 32, 32)
+    weakened = memory(x, logits)
+    assert (weakened <= logits).all()
+    below = logits <= ALARM
+    assert torch.equal(weakened[below], logits[below])
+    assert (weakened >= logits.clamp_max(ALARM)).all()
+
+
+def test_the_distance_is_that_of_the_nearest_patch_in_the_windows_around() -> None:
+    memory, config = _learned()
+    assert memory is not None
+    x = torch.rand(1, 1, 32, 32) * 2 - 1
+    side = config.memory.window
+    aside = side // 2 - STRIDE // 2
+    windows = F.pad(x, [aside] * 4, mode="reflect").unfold(2, side, STRIDE).unfold(3, side, STRIDE)
+    codes = torch.einsum("nchwyx,dcyx->nhwd", windows.double(), memory.kernels.double())
+    codes = codes + memory.offsets.double()
+    wanted = torch.cdist(codes.reshape(1, -1, codes.shape[-1]), memory.patches[None].double())
+    wanted = wanted.amin(-1).square().reshape(1, 1, 16, 16)
+    assert memory.squared_distance(x).double() == pytest.approx(wanted, abs=1e-4)
+
+    logits = ALARM + torch.ones(1, 1, 32, 32)
+    y, x_ = 9, 5  # In strides.
+    near = wanted[0, 0, y - AROUND : y + AROUND + 1, x_ - AROUND : x_ + AROUND + 1].min()
+    believed = 1 - torch.exp(-near / (2 * memory.reach.double() ** 2))
+    got = memory(x, logits)[0, 0, STRIDE * y + 1, STRIDE * x_] - ALARM
+    assert float(got) == pytest.approx(float(believed), abs=1e-3)
+
+
+def test_the_same_seed_learns_the_same_and_no_more_patches_than_asked() -> None:
+    (first, _), (again, _) = _learned(), _learned()
+    assert first is not None
+    assert again is not None
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    assert len(first.patches) == MEMORY["patches"]
+    assert float(first.reach) > 0
+
+
+def test_where_good_tiles_raise_no_alarms_there_is_no_memory() -> None:
+    assert _learned(memory=MEMORY | {"tiles": 2})[0] is None
+
+
+def test_arrays_of_another_window_or_too_few_are_refused() -> None:
+    memory, config = _learned()
+    assert memory is not None
+    arrays = {name: value.numpy() for name, value in memory.state_dict().items()}
+    Memory.from_arrays(config, arrays)
+    with pytest.raises(BundleError, match="memory"):
+        Memory.from_arrays(_config(memory=MEMORY | {"window": 24}), arrays)
+    with pytest.raises(BundleError, match="memory"):
+        Memory.from_arrays(config, {name: arrays[name] for name in ("kernels", "patches")})
+
+
+def test_settings_that_do_not_fit_one_another_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"head\.enabled"):
+        _config(head={"enabled": False})
+    with pytest.raises(ConfigError, match=r"tiles\.size"):
+        _config(memory=MEMORY | {"window": 40})
+    with pytest.raises(ConfigError, match="multiple of 8"):
+        _config(memory=MEMORY | {"window": 20})
