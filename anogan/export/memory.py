@@ -16,6 +16,15 @@ def weakened(g: Graph, memory: Memory, image: str, logits: str) -> str:
 
     In single precision whatever the networks': a small distance is the difference of large numbers.
     """
+    strongest = g.op("ReduceMax", logits, g.i64([1, 2, 3]), keepdims=0)
+    alarmed = g.op("NonZero", g.op("Greater", strongest, g.f32(ALARM)))
+    # Most tiles have nothing to compare. The first one always is: not every runtime takes a batch of none.
+    these = g.op("Concat", g.i64([0]), g.op("Reshape", alarmed, g.i64([-1])), axis=0)
+    weaker = _weakened(g, memory, g.op("Gather", image, these), g.op("Gather", logits, these))
+    return g.op("ScatterND", logits, g.op("Unsqueeze", these, g.i64([1])), weaker)
+
+
+def _weakened(g: Graph, memory: Memory, image: str, logits: str) -> str:
     # Nearest of the windows around: MaxPool of the negative.
     pool = {"kernel_shape": [2 * AROUND + 1] * 2, "pads": [AROUND] * 4}
     near = g.op("MaxPool", g.op("Neg", _squared_distance(g, memory, image)), **pool)
@@ -30,17 +39,18 @@ def _squared_distance(g: Graph, memory: Memory, image: str) -> str:
     padded = g.op("Pad", image, g.i64([0, 0, aside, aside] * 2), mode="reflect")
     offsets = g.f32(_array(memory.offsets))
     found = g.op("Conv", padded, g.f32(kernels), offsets, strides=[STRIDE, STRIDE])
+    last = g.op("Transpose", found, perm=[0, 2, 3, 1])
+    codes = g.op("Reshape", last, g.i64([-1, len(kernels)]))
     nearest = ""
     for start in range(0, len(patches), GROUP):
         group = patches[start : start + GROUP]
-        weights, minus = 2 * group[:, :, None, None], -(group**2).sum(axis=1)
-        closest = g.op("Conv", found, g.f32(weights), g.f32(minus))
-        closest = g.op("ReduceMax", closest, g.i64([1]), keepdims=1)
+        closest = g.op("Gemm", codes, g.f32(2 * group.T), g.f32(-(group**2).sum(axis=1)))
+        closest = g.op("ReduceMax", closest, g.i64([1]), keepdims=0)
         nearest = g.op("Max", nearest, closest) if nearest else closest
-    # Along the last axis: see `_channel_mean` in `anogan.export.evidence`.
-    last = g.op("Transpose", g.op("Mul", found, found), perm=[0, 2, 3, 1])
-    squares = g.op("Unsqueeze", g.op("ReduceSum", last, g.i64([3]), keepdims=0), g.i64([1]))
-    return g.op("Relu", g.op("Sub", squares, nearest))
+    squares = g.op("ReduceSum", g.op("Mul", codes, codes), g.i64([1]), keepdims=0)
+    nearest = g.op("Relu", g.op("Sub", squares, nearest))
+    shape = g.op("Concat", g.i64([-1, 1]), g.op("Shape", found, start=2), axis=0)
+    return g.op("Reshape", nearest, shape)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
