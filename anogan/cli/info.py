@@ -15,7 +15,18 @@ from anogan.cli._terminal import stdout
 
 NAME = "info"
 EXAMPLE = "anogan info --model anogan-model"
-_SHOWN_SETTINGS = ("seed", "images", "tiles", "network", "gan", "encoder", "head", "search", "score")
+_SHOWN_SETTINGS = (
+    "seed",
+    "images",
+    "tiles",
+    "network",
+    "gan",
+    "encoder",
+    "head",
+    "memory",
+    "search",
+    "score",
+)
 
 
 def command(model: ModelOption = None, json_: JsonOption = False) -> None:
