@@ -67,6 +67,8 @@ VALUES: dict[str, tuple[Any, dict[str, Any]]] = {
     "score.border": (3, {}),
     "score.pooling": ("top", {}),
     "score.top_share": (0.1, {"score": {"pooling": "top"}}),
+    "memory.patches": (20, {"memory": {"window": 16}}),
+    "memory.window": (24, {"memory": {"patches": 20}}),
     "calibration.map": ("per-pixel", {}),
 }
 
