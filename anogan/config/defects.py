@@ -88,12 +88,7 @@ class MemoryConfig(Section):
         description="At most so many typical false alarms are kept, 0 for none. For parts whose details "
         "recur at any place, such as pads and vias (2048 in `pcb`); on grain no patch is like another.",
     )
-    window: int = Field(32, ge=8, description="Side of what is compared in pixels, a multiple of 8.")
+    window: int = Field(
+        32, ge=8, multiple_of=8, description="Side of what is compared in pixels, a multiple of 8."
+    )
     tiles: int = Field(6000, ge=1, description="Training tiles on which false alarms are looked for.")
-
-    @field_validator("window")
-    @classmethod
-    def _window_divides(cls, window: int) -> int:
-        if window % 8:
-            raise ValueError(f"{window} must be a multiple of 8")
-        return window

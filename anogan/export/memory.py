@@ -8,7 +8,7 @@ from torch import Tensor
 
 from anogan.export.gradient import enlarge
 from anogan.export.graph import Graph
-from anogan.scoring.memory import ALARM, AROUND, GROUP, STRIDE, Memory
+from anogan.scoring.memory import ALARM, AROUND, GROUP, STRIDE, Memory, margin
 
 
 def weakened(g: Graph, memory: Memory, image: str, logits: str) -> str:
@@ -35,7 +35,7 @@ def _weakened(g: Graph, memory: Memory, image: str, logits: str) -> str:
 
 def _squared_distance(g: Graph, memory: Memory, image: str) -> str:
     kernels, patches = _array(memory.kernels), _array(memory.patches)
-    aside = kernels.shape[-1] // 2 - STRIDE // 2
+    aside = margin(kernels.shape[-1])
     padded = g.op("Pad", image, g.i64([0, 0, aside, aside] * 2), mode="reflect")
     offsets = g.f32(_array(memory.offsets))
     found = g.op("Conv", padded, g.f32(kernels), offsets, strides=[STRIDE, STRIDE])

@@ -236,9 +236,7 @@ def _strip(
     half = width / 2 * (1 + rng.normal(0, 0.15, steps.size)).clip(0.4)
     middle = start + steps[:, None] * along + lean[:, None] * beside
     outline = np.concatenate([middle + half[:, None] * beside, (middle - half[:, None] * beside)[::-1]])
-    drawn = np.zeros(canvas.shape, np.uint8)
-    cv2.fillPoly(drawn, [outline[:, ::-1].round().astype(np.int32)], 255)
-    return drawn > 0
+    return _filled(canvas, outline[:, ::-1])
 
 
 DRAW = {
@@ -283,8 +281,13 @@ def _irregular_shape(canvas: Canvas, centre: tuple[int, int], height: float, wid
     turn = rng.uniform(0, math.pi)
     rotated_x = centre[1] + xs * math.cos(turn) - ys * math.sin(turn)
     rotated_y = centre[0] + xs * math.sin(turn) + ys * math.cos(turn)
+    return _filled(canvas, np.stack([rotated_x, rotated_y], axis=1))
+
+
+def _filled(canvas: Canvas, outline: NDArray[np.float64]) -> Mask:
+    """The inside of an outline of points (x, y), (N, 2)."""
     drawn = np.zeros(canvas.shape, np.uint8)
-    cv2.fillPoly(drawn, [np.stack([rotated_x, rotated_y], axis=1).round().astype(np.int32)], 255)
+    cv2.fillPoly(drawn, [outline.round().astype(np.int32)], 255)
     return drawn > 0
 
 

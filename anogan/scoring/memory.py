@@ -42,6 +42,11 @@ Arrays = Mapping[str, NDArray[Any]]
 _NAMES = ("kernels", "offsets", "patches", "reach")
 
 
+def margin(side: int) -> int:
+    """Pixels that a tile is mirrored by at each edge, so that a window lies around each stride."""
+    return side // 2 - STRIDE // 2
+
+
 class Memory(nn.Module):
     """Weakens logits where the image looks like a remembered false alarm.
 
@@ -107,8 +112,7 @@ class Memory(nn.Module):
 
     def squared_distance(self, image: Tensor) -> Tensor:
         """Of each second pixel's window to the nearest patch, (N, C, t, t) -> (N, 1, t / 2, t / 2)."""
-        aside = self.kernels.shape[-1] // 2 - STRIDE // 2
-        return self.nearest(F.pad(image, [aside] * 4, mode="reflect"))
+        return self.nearest(F.pad(image, [margin(self.kernels.shape[-1])] * 4, mode="reflect"))
 
     def nearest(self, image: Tensor) -> Tensor:
         """The same of windows that lie within (N, C, H, W)."""
@@ -194,8 +198,7 @@ class _Alarms:
         apart = self._config.memory.window // 4 + 1
         alone = cells.where(cells == F.max_pool2d(cells, apart, 1, apart // 2), -torch.inf)
         logits, places = alone.flatten(1).topk(_PER_TILE, dim=1)
-        aside = side // 2 - STRIDE // 2
-        padded = F.pad(image, [aside] * 4, mode="reflect").cpu().numpy()
+        padded = F.pad(image, [margin(side)] * 4, mode="reflect").cpu().numpy()
         windows = np.empty((0, image.shape[1], side, side), np.float32)
         numbers, ranks = np.nonzero(logits.cpu().numpy() > ALARM)
         found = places.cpu().numpy()[numbers, ranks]
