@@ -19,7 +19,6 @@ from anogan.gan.shared_layers import share_layers
 from anogan.gan.tiles import TileSource
 from anogan.scoring.head_network import build_head
 from anogan.scoring.inverter import Inverter
-from anogan.scoring.maps import head_input
 
 DICE_SMOOTHING = 1.0
 SPOT = 5  # Side of the average, pixels.
@@ -109,10 +108,7 @@ class HeadStage:
         x = ranks.own(batch.damaged).to(self._device)
         # Half precision searches nearly as well as full and takes half the time of training.
         with autocast(self._device, self._precision):
-            reconstruction = self._inverter.search(x, self._search_steps(step)).reconstruction
-            with torch.no_grad():
-                discrimination = self._inverter.discrimination(x, reconstruction)
-        seen = head_input(x, reconstruction, discrimination, self.config.head.contrast_window)
+            seen = self._inverter.head_input(x, self._search_steps(step))
         return seen, ranks.own(batch.mask).to(self._device)
 
     def _search_steps(self, step: int) -> int | None:

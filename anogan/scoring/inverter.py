@@ -11,7 +11,7 @@ from anogan.config import Config
 from anogan.gan.condition import condition_dim, tile_channels
 from anogan.gan.networks import Networks, check_images, feature_stack, sample_prior
 from anogan.scoring.bank import Bank
-from anogan.scoring.maps import discrimination_map
+from anogan.scoring.maps import discrimination_map, head_input
 from anogan.scoring.perceptual import Perceptual
 from anogan.scoring.search import Objective, SearchResult, joined, latent_search
 
@@ -84,3 +84,10 @@ class Inverter:
     def discrimination(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """The discrimination map of a reconstruction, (N, 1, t, t)."""
         return discrimination_map(x, reconstruction, self.objective)
+
+    def head_input(self, x: Tensor, steps: int | None = None) -> Tensor:
+        """What the head sees of tiles after a search; see `anogan.scoring.maps.head_input`."""
+        reconstruction = self.search(x, steps).reconstruction
+        with torch.no_grad():
+            discrimination = self.discrimination(x, reconstruction)
+        return head_input(x, reconstruction, discrimination, self.config.head.contrast_window)

@@ -24,7 +24,6 @@ from anogan.errors import BundleError
 from anogan.gan.condition import condition_dim, image_of
 from anogan.gan.tiles import TileSource
 from anogan.scoring.inverter import Inverter
-from anogan.scoring.maps import head_input
 
 ALARM = 0.0  # A logit above it: rather a defect than not.
 STRIDE = 2  # Pixels from one compared window to the next.
@@ -209,11 +208,7 @@ class _Alarms:
     def _logits(self, tiles: Tensor) -> Tensor:
         # The encoder's code alone shows where alarms are, in a fifth of the time.
         steps = None if self._inverter.networks.encoder is None else 0
-        reconstruction = self._inverter.search(tiles, steps).reconstruction
-        discrimination = self._inverter.discrimination(tiles, reconstruction)
-        logits: Tensor = self._head(
-            head_input(tiles, reconstruction, discrimination, self._config.head.contrast_window)
-        )
+        logits: Tensor = self._head(self._inverter.head_input(tiles, steps))
         return logits
 
 
