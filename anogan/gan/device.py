@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -49,3 +52,37 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
     if precision is torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=precision)
+
+
+class _Precision:
+    """torch's process-wide precision of float32 on CUDA, while somebody needs all of it."""
+
+    lock = threading.Lock()
+    users = 0
+    before: tuple[str, str] = ("none", "none")
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Without TF32, which CUDA's convolutions take by themselves and which keeps ten bits of each number.
+
+    Scores, and thresholds with them, would differ from those of the CPU and of the exported file in the third
+    digit. The setting belongs to the whole process; the last of several users at once gives it back.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn  # Its `conv` is not in the stubs.
+    convolution, product = cudnn.conv, torch.backends.cuda.matmul
+    with _Precision.lock:
+        if _Precision.users == 0:
+            _Precision.before = (convolution.fp32_precision, product.fp32_precision)
+            convolution.fp32_precision = product.fp32_precision = "ieee"
+        _Precision.users += 1
+    try:
+        yield
+    finally:
+        with _Precision.lock:
+            _Precision.users -= 1
+            if _Precision.users == 0:
+                convolution.fp32_precision, product.fp32_precision = _Precision.before

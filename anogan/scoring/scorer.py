@@ -16,6 +16,7 @@ from torch import Tensor
 from anogan.calibration import PARTS, Calibration, combine, part_name, refuse_all_border, smooth, spread
 from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
 from anogan.gan.condition import condition_dim, image_of, tile_conditions, with_condition
+from anogan.gan.device import full_float32
 from anogan.images.decode import Pixels, as_model_image, read_image, several
 from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import from_network, resize, to_network
@@ -273,7 +274,8 @@ class Scorer:
     def _inspect_tiles(self, tiles: Tensor) -> dict[str, NDArray[Any]]:
         """Maps, reconstruction and scores of every tile, chunk by chunk."""
         per_chunk = max(1, CHUNK_PIXELS // self.config.tiles.size**2)
-        chunks = [self._inspect_chunk(chunk.to(self._device)) for chunk in tiles.split(per_chunk)]
+        with full_float32(self._device):
+            chunks = [self._inspect_chunk(chunk.to(self._device)) for chunk in tiles.split(per_chunk)]
         return {name: torch.cat([c[name] for c in chunks]).numpy() for name in chunks[0]}
 
     def _inspect_chunk(self, tiles: Tensor) -> dict[str, Tensor]:

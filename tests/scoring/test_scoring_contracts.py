@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,30 @@ def test_score_of_an_image_does_not_depend_on_its_batch(scorer: Scorer, good: li
         assert alone.score == pytest.approx(together.score, rel=TOLERANCE, abs=TOLERANCE)
         assert alone.residual_score == pytest.approx(together.residual_score, rel=TOLERANCE)
         np.testing.assert_allclose(alone.anomaly_map, together.anomaly_map, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_are_computed_in_all_digits_of_float32(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within: list[torch.device] = []
+    entered: list[torch.device] = []
+    search = scorer._inverter.search
+
+    @contextlib.contextmanager
+    def full_float32(device: torch.device) -> Iterator[None]:
+        within.append(device)
+        yield
+        within.pop()
+
+    def searched(*arguments: Any) -> Any:
+        entered.extend(within)
+        return search(*arguments)
+
+    monkeypatch.setattr(scorer_module, "full_float32", full_float32)
+    monkeypatch.setattr(scorer._inverter, "search", searched)
+    scorer.score(GOOD[:1])
+
+    assert entered == [torch.device("cpu")]
 
 
 def test_images_that_share_no_chunk_get_the_very_same_scores_as_alone(
