@@ -12,13 +12,13 @@ from anogan import __version__
 from anogan.config import Config
 from anogan.files import replacing, write_json
 from anogan.recipes.training import Run
-from anogan.recipes.work_folder import run_digest
+from anogan.recipes.work_folder import AFTER_TRAINING, run_digest
 
 # What a stage does not read. A section that it might read counts as read: sharing too little costs time only.
 _UNREAD: dict[str, tuple[str, ...]] = {
     "gan": ("head", "memory", "search", "score", "calibration"),
     "encoder": ("head", "memory", "search", "score", "calibration"),
-    "head": ("memory", "score", "calibration"),
+    "head": AFTER_TRAINING,
 }
 _SUFFIX = ".safetensors"
 Hashes = Mapping[str, Sequence[str]]

@@ -13,6 +13,7 @@ from anogan.config import Config, config_to_dict
 from anogan.errors import BundleError, StorageError
 from anogan.recipes.training import Reporter
 
+AFTER_TRAINING = ("memory", "score", "calibration")  # Sections that no checkpoint depends on.
 _NOTE = "run.sha256"  # Says which run the checkpoints beside it belong to.
 
 
@@ -61,4 +62,5 @@ def run_digest(config: Config, hashes: Mapping[str, Sequence[str]], without: Col
 
 def deciding_settings(config: Config, without: Collection[str] = ()) -> dict[str, Any]:
     """The sections that decide what a model becomes; the machine may change between start and resume."""
-    return {k: v for k, v in config_to_dict(config).items() if k != "runtime" and k not in without}
+    settings = {k: v for k, v in config_to_dict(config).items() if k != "runtime" and k not in without}
+    return settings | {"runtime": {"precision": config.runtime.precision}}  # Half precision, other weights.
