@@ -109,6 +109,21 @@ def probe(path: Path) -> ImageInfo:
     return _checked_header(path, head)
 
 
+def unused_bits(highest: int) -> str | None:
+    """What to tell where 16-bit images hold the pixels of a 10, 12 or 14 bit camera; None where they do not.
+
+    Args:
+        highest: Greatest value of any pixel of a folder of 16-bit images.
+    """
+    used = max(1, highest.bit_length())
+    if used > 14:
+        return None
+    return (
+        f"use {used} of their 16 bits, so networks see them nearly black and small defects not at all: "
+        f"multiply the pixels by {2 ** (16 - used)} before they are saved, here and at the station."
+    )
+
+
 def as_model_image(image: NDArray[Any], *, channels: int, bit_depth: int, name: str) -> Pixels:
     """Checks pixels that are in memory as `read_image` checks a file.
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from anogan.config import Config
 from anogan.errors import DataError
 from anogan.images.alike import Floats, near_duplicate_pairs, outlier_z, spread
+from anogan.images.decode import unused_bits
 from anogan.images.doctor_looks import Look
 from anogan.images.folders import GOOD, Dataset, split_good, split_variants
 from anogan.images.tiling import scaled_size
@@ -126,6 +127,14 @@ def _modes(folder: Folder) -> Iterator[Finding]:
     asked = f"images.channels {images.channels} and images.bit_depth {images.bit_depth} of the config"
     advice = "set these to what the camera gives."
     yield from folder.finding("wrong-mode", "error", wrong, f"{usual}, which does not fit {asked}", advice)
+
+
+def _unused_bits(folder: Folder) -> Iterator[Finding]:
+    deep = [look for look in folder.good if look.info.bit_depth == 16]
+    told = unused_bits(max(look.highest for look in deep)) if deep else None
+    if told is not None:
+        paths = tuple(look.path for look in deep)
+        yield Finding("unused-bits", "warning", f"{len(deep)} 16-bit images {told}", paths)
 
 
 def _duplicates(folder: Folder) -> Iterator[Finding]:
@@ -236,6 +245,7 @@ FINDERS: tuple[_Finder, ...] = (
     _too_small,
     _mixed_sizes,
     _modes,
+    _unused_bits,
     _duplicates,
     _near_duplicates,
     _blank,

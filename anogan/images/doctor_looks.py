@@ -31,6 +31,7 @@ class Look:
         histogram: (16,) shares of grey levels.
         blank: All pixels are about equal.
         detail: log of the Laplacian's variance over the grey levels' variance; falls with blur.
+        highest: Greatest value of any pixel.
         bright: Share of pixels at the upper end of the range.
         dark: Share of pixels at the lower end.
         fits: It has the channels and the bit depth that the config names; None without a config.
@@ -44,6 +45,7 @@ class Look:
     histogram: Floats = field(repr=False)
     blank: bool
     detail: float
+    highest: int
     bright: float
     dark: float
     fits: bool | None
@@ -77,6 +79,7 @@ def take_look(path: Path, part: str, config: ImagesConfig | None) -> Look:
         (counts / grey.size).astype(np.float32),
         float(grey.std()) < _BLANK,
         math.log((float(cv2.Laplacian(grey, cv2.CV_32F).var()) + 1e-9) / (float(grey.var()) + 1e-6)),
+        int(pixels.max()),
         float((pixels >= 0.99 * top).all(axis=2).mean()),
         float((pixels <= 0.01 * top).all(axis=2).mean()),
         _fits(pixels, config),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from anogan.bundle import Bundle, check_save_target, save_bundle
@@ -21,6 +22,7 @@ from anogan.gan.keeping import kept_record
 from anogan.gan.logbook import event_files, history_csv
 from anogan.gan.loop import History
 from anogan.gan.processes import share_out, together
+from anogan.images.decode import unused_bits
 from anogan.images.folders import Split, scan_dataset
 from anogan.images.registration import Pixels
 from anogan.inspection import Inspection
@@ -38,7 +40,7 @@ from anogan.recipes.selection import pick_score_settings, with_score_settings
 from anogan.recipes.shared_stages import SharedStages, shared
 from anogan.recipes.training import Reporter, Run, job_for, train
 from anogan.recipes.variants import split_dataset, with_variants
-from anogan.recipes.work_folder import run_digest, work_folder
+from anogan.recipes.work_folder import AFTER_TRAINING, run_digest, work_folder
 from anogan.scoring import Scorer
 
 DEFAULT_MODEL = Path("anogan-model")
@@ -112,9 +114,10 @@ def fit(
     device = pick_device(config.runtime)
     devices = share_out(config, device)
     good, held_out = read_good(split, config, image_size)
+    _warn_of_unused_bits(good.images, reporter)
     refuse_unfit_tiles(good, config)
     # Last of all checks: a run that is refused leaves the checkpoints of an earlier one alone.
-    work = work_folder(out, run_digest(config, hashes), resume, reporter)
+    work = work_folder(out, run_digest(config, hashes, without=AFTER_TRAINING), resume, reporter)
     run = Run(config, device, work, reporter, resume)
     with (
         shared(stages, run, hashes) as saved,
@@ -166,6 +169,13 @@ def _warn_of_shortfall(config: Config, n: int, reporter: Reporter) -> None:
             f"{config.calibration.false_reject:.3g} needs {needed}, so the promise will be "
             f"{1 / (n + 1):.3g}. Add good images, raise split.calibrate, or ask for a higher rate."
         )
+
+
+def _warn_of_unused_bits(images: Sequence[Pixels], reporter: Reporter) -> None:
+    deep = [int(image.max()) for image in images if image.dtype == np.uint16]
+    told = unused_bits(max(deep)) if deep else None
+    if told is not None:
+        reporter.event(f"The images {told}")
 
 
 def _metadata(

@@ -163,6 +163,23 @@ def test_grey_pictures_stored_as_colour_fit_a_grey_config(folder: Path) -> None:
     assert examine(folder, config=grey).ok
 
 
+@pytest.mark.parametrize(("factor", "told"), [(16, "use 12 of their 16 bits"), (257, None)])
+def test_the_bits_that_a_12_bit_camera_leaves_unused_are_told(
+    folder: Path, factor: int, told: str | None
+) -> None:
+    for path in folder.rglob("*.png"):
+        write_image(path, read_as_stored(path).astype(np.uint16) * factor)
+    deep = CONFIG.model_copy(update={"images": ImagesConfig(bit_depth=16)})
+    report = examine(folder, config=deep)
+    if told is None:
+        assert not report.findings
+        return
+    finding = only(report)
+    assert (finding.kind, finding.severity, len(finding.paths)) == ("unused-bits", "warning", N_GOOD)
+    assert told in finding.message
+    assert "multiply the pixels by 16" in finding.message
+
+
 def test_exact_copies_among_the_good_are_a_warning(folder: Path) -> None:
     shutil.copy(folder / "good" / "0007.png", folder / "good" / "again.png")
     finding = only(examine(folder, config=CONFIG))

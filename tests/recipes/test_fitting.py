@@ -14,7 +14,7 @@ import pytest
 from anogan.bundle import load_bundle
 from anogan.errors import AnoganError, BundleError, ConfigError, DataError
 from anogan.gan.loop import Metrics
-from anogan.images.decode import write_image
+from anogan.images.decode import read_as_stored, write_image
 from anogan.images.folders import file_digest
 from anogan.recipes import FitResult, fit
 from anogan.recipes.models import load_scorer
@@ -162,12 +162,13 @@ def _content(folder: Path) -> dict[str, str]:
     return {path.name: file_digest(path) for path in folder.glob("*.*") if path.is_file()}
 
 
-@pytest.mark.parametrize("change", ["config", "pixels", "one image less"])
+@pytest.mark.parametrize("change", ["config", "precision", "pixels", "one image less"])
 def test_resuming_with_other_settings_or_images_is_refused_and_keeps_the_checkpoints(
     change: str, stopped: Path, good: Path, tmp_path: Path
 ) -> None:
     data = Path(shutil.copytree(good, tmp_path / "good"))
-    config = tiny_config(gan={"steps": 4}) if change == "config" else tiny_config()
+    changes = {"config": {"gan": {"steps": 4}}, "precision": {"runtime": {"precision": "bf16"}}}
+    config = tiny_config(**changes.get(change, {}))
     if change == "pixels":
         write_image(data / "3.png", part(99))  # The name is as before.
     if change == "one image less":
@@ -180,6 +181,17 @@ def test_resuming_with_other_settings_or_images_is_refused_and_keeps_the_checkpo
         lambda: fit(data, tmp_path / "model", config, resume=True),
     )
     assert _content(stopped) == before
+
+
+def test_settings_that_only_matter_after_training_may_change_before_a_resume(
+    stopped: Path, good: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(memory={"patches": 10, "tiles": 100}, score={"smoothing_sigma": 3.0})
+    listener = _Listener()
+    fit(good, tmp_path / "model", config, resume=True, reporter=listener.reporter)
+
+    assert not any("beginning" in event for event in listener.events)
+    assert not stopped.exists()
 
 
 def test_a_moved_folder_of_the_same_images_resumes(stopped: Path, good: Path, tmp_path: Path) -> None:
@@ -283,6 +295,22 @@ def test_a_promise_that_the_images_cannot_keep_is_told_once_and_before_the_train
     assert len(events) == 1
     assert "6 good images" in events[0]
     assert "needs 19" in events[0]
+
+
+def test_dark_images_of_a_12_bit_camera_are_told_before_the_training(good: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for path in good.glob("*.png"):
+        write_image(tmp_path / "deep" / path.name, read_as_stored(path).astype(np.uint16) * 16)
+    listener = _Listener(("gan", 1))
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            tmp_path / "deep",
+            tmp_path / "m",
+            tiny_config(images={"bit_depth": 16}),
+            reporter=listener.reporter,
+        )
+
+    assert any("12 of their 16 bits" in event for event in listener.events)
 
 
 def test_a_finished_fit_leaves_the_model_alone(result: tuple[FitResult, _Listener]) -> None:
