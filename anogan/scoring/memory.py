@@ -36,6 +36,7 @@ _BLUR = 1.5  # Pixels: a window that lies half a stride aside is still the same.
 _REACH_SHARE = 0.9
 _FEWEST = 20  # Alarms: from fewer, on training or on held-out tiles, nothing is learned.
 _BATCH = 16
+_MOST_BYTES = 2**28  # Of windows; learning takes some five times as much.
 
 Arrays = Mapping[str, NDArray[Any]]
 _NAMES = ("kernels", "offsets", "patches", "reach")
@@ -139,7 +140,7 @@ def learn_memory(
     Args:
         config: `memory`, and the seed.
         source: Training tiles, augmented: a pad is to be known at every turn.
-        held_out: Good tiles that nothing was learned from: how far their alarms lie from the known ones.
+        held_out: Good tiles that no network learned from: how far their alarms lie from the known ones.
         inverter: The frozen AnoGAN.
         head: The finished head.
         progress: Told how many of how many tiles were looked at.
@@ -182,11 +183,13 @@ class _Alarms:
 
     def of(self, source: TileSource, n: int, side: int) -> NDArray[np.float32]:
         """The windows around the alarms of n tiles, (A, C, side, side)."""
-        found = []
+        found: list[NDArray[np.float32]] = []
         for start in range(0, n, _BATCH):
-            batch = source.batch(start, min(_BATCH, n - start)).to(self._device)
-            found.append(self._of_batch(batch, side))
-            self._seen += len(batch)
+            # Tiles come in no order: the first ones say as much as all, only less surely.
+            if sum(windows.nbytes for windows in found) < _MOST_BYTES:
+                batch = source.batch(start, min(_BATCH, n - start)).to(self._device)
+                found.append(self._of_batch(batch, side))
+            self._seen += min(_BATCH, n - start)
             self._progress(self._seen)
         return np.concatenate(found)
 

@@ -113,6 +113,16 @@ def test_the_same_seed_learns_the_same_and_no_more_patches_than_asked() -> None:
     assert float(first.reach) > 0
 
 
+def test_windows_that_would_not_fit_the_machine_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"memory": MEMORY | {"patches": 5000}}
+    (everything, _) = _learned(**settings)
+    monkeypatch.setattr("anogan.scoring.memory._MOST_BYTES", 100 * MEMORY["window"] ** 2 * 4)
+    (part, _) = _learned(**settings)
+    assert everything is not None
+    assert part is not None
+    assert 100 <= len(part.patches) <= 100 + 16 * 4 < len(everything.patches)
+
+
 def test_where_good_tiles_raise_no_alarms_there_is_no_memory() -> None:
     assert _learned(memory=MEMORY | {"tiles": 2})[0] is None
 
