@@ -127,6 +127,20 @@ def test_every_command_that_the_readme_names_exists_and_every_one_is_named() -> 
     assert named <= known, f"no such command: {sorted(named - known)}"
 
 
+TABLE = [shlex.split(line) for line in re.findall(r"^\| `anogan ([^`]*)`", README, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("words", TABLE, ids=" ".join)
+def test_every_command_of_the_readmes_table_takes_the_words_shown(words: list[str]) -> None:
+    from typer.main import get_command
+
+    from anogan.cli._app import app
+
+    command = getattr(get_command(app), "commands", {})[words[0]]
+
+    command.make_context(words[0], words[1:]).close()  # Parses, and raises what a person would read.
+
+
 @pytest.mark.parametrize(
     "block", [b for b in BLOCKS if b.language == "python"], ids=lambda b: b.text.splitlines()[-1][:40]
 )

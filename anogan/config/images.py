@@ -67,8 +67,8 @@ class SplitConfig(Section):
         0.1,
         gt=0,
         lt=0.5,
-        description="Share held out for the monitor, to pick weights and score settings, and for the "
-        "statistics of the anomaly map.",
+        description="Share held out for the monitor, to pick weights and score settings, for the reach of "
+        "the memory, and for the statistics of the anomaly map.",
     )
     calibrate: float = Field(0.25, gt=0, lt=0.9, description="Share held out for the threshold.")
 

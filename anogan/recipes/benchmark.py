@@ -195,8 +195,9 @@ def _row(job: Job, found: Timing, reference: Sequence[float], flops: float | Non
 def flops_per_image(folder: Path, size: tuple[int, int]) -> float:
     """Floating-point operations of convolutions, attentions and comparisons for one image, two per product.
 
-    Without early stop: each step runs G and D (and pretrained features, if the search looks at them) forward
-    and backward, each of which costs as much as the other, and with a mask D once more, on what is under it.
+    Without early stop, and as if every tile had an alarm for a memory to compare: each step runs G and D (and
+    pretrained features, if the search looks at them) forward and backward, each of which costs as much as the
+    other, and with a mask D once more, on what is under it.
     """
     from anogan.export.layers import fold
     from anogan.export.pretrained import Pretrained
