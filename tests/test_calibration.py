@@ -19,6 +19,7 @@ from anogan.calibration import (
     calibrate,
     conformal_threshold,
     images_needed,
+    outliers,
     recalibrated,
 )
 from anogan.errors import BundleError, CalibrationError
@@ -167,6 +168,78 @@ def test_recalibration_changes_thresholds_and_keeps_the_maps() -> None:
     assert again.statistics == calibration.statistics
     assert (again.threshold, again.review_threshold) == (36.0, 20.0)
     assert again.scores == tuple(np.arange(40.0))
+
+
+# ---- outliers among the good images
+
+GOOD_SCORES = np.random.default_rng(8).normal(6, 0.35, 78)
+ODD = np.array([10.25, 9.63])  # A scratched board and one with lettering, as they were found among real ones.
+NAMES = [f"{index}.png" for index in range(78)] + ["scratched.png", "lettered.png"]
+
+
+def contaminated(*, leave_out: bool) -> Calibration:
+    return calibrate(
+        np.concatenate([GOOD_SCORES, ODD]),
+        false_reject=0.03,
+        review_share=0.05,
+        statistics=STATISTICS,
+        names=NAMES,
+        leave_out_outliers=leave_out,
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_good_scores_alone_have_no_outliers(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    assert not outliers(rng.normal(size=100)).any()
+
+
+def test_maxima_of_maps_rarely_have_any() -> None:
+    found = [outliers(np.random.default_rng(seed).gumbel(size=100)).any() for seed in range(400)]
+    assert np.mean(found) < 0.03
+
+
+def test_what_lies_far_above_the_others_is_an_outlier() -> None:
+    assert np.flatnonzero(outliers(np.concatenate([GOOD_SCORES, ODD]))).tolist() == [78, 79]
+
+
+def test_few_scores_or_many_far_ones_are_no_outliers() -> None:
+    assert not outliers([1.0] * 10 + [1.1] * 8 + [50.0]).any()
+    another_kind = np.concatenate([GOOD_SCORES, np.full(5, 20.0)])  # 6 %: perhaps another product.
+    assert not outliers(another_kind).any()
+
+
+def test_outliers_are_named_highest_first_and_count_unless_they_are_left_out() -> None:
+    kept, left_out = contaminated(leave_out=False), contaminated(leave_out=True)
+
+    assert kept.outliers == left_out.outliers == ("scratched.png", "lettered.png")
+    assert kept.threshold == pytest.approx(9.63)
+    assert (kept.estimate.n_good, kept.estimate.n_left_out) == (80, 0)
+    warning = kept.outlier_warning()
+    assert warning is not None
+    assert all(part in warning for part in ("2 of 80", "scratched.png, lettered.png", "leave_out_outliers"))
+
+    alone = calibrate(GOOD_SCORES, false_reject=0.03, review_share=0.05, statistics=STATISTICS)
+    assert alone.outlier_warning() is None
+    assert (left_out.threshold, left_out.review_threshold) == (alone.threshold, alone.review_threshold)
+    assert (left_out.estimate.n_good, left_out.estimate.n_left_out) == (78, 2)
+    warning = left_out.outlier_warning()
+    assert warning is not None
+    assert "did not count" in warning
+
+
+def test_left_out_images_are_remembered_and_so_is_the_choice() -> None:
+    calibration = contaminated(leave_out=True)
+    tree = json.loads(json.dumps(calibration.to_json_dict()))
+    assert Calibration.from_json_dict(tree, calibration.to_arrays()) == calibration
+    again = recalibrated(calibration, np.concatenate([GOOD_SCORES, [15.0]]), 0.03, 0.05)
+    assert (again.outliers, again.estimate.n_left_out) == (("number 78",), 1)
+
+
+def test_a_calibration_of_before_there_were_outliers_can_be_read() -> None:
+    tree = made().to_json_dict()
+    del tree["outliers"], tree["leave_out_outliers"], tree["estimate"]["n_left_out"]
+    assert Calibration.from_json_dict(tree, made().to_arrays()) == made()
 
 
 def test_calibration_imports_nothing_but_numpy() -> None:

@@ -22,6 +22,7 @@ from anogan.calibration.threshold import (
     calibrate,
     conformal_threshold,
     images_needed,
+    outliers,
     recalibrated,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "fit_map_statistics",
     "gaussian_kernel",
     "images_needed",
+    "outliers",
     "part_kind",
     "part_name",
     "pool",

@@ -7,8 +7,8 @@ a probability of at most (n + 1 - k) / (n + 1) (Vovk et al. 2005; Papadopoulos e
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +19,12 @@ from anogan.calibration.evidence import FloatMap, MapStatistics, in_order
 from anogan.errors import BundleError, CalibrationError, ConfigError
 
 _CONFIDENCE = 0.95
+# Interquartile ranges above the upper quartile. Scores are maxima, whose tail is Gumbel's: of a hundred, one
+# lies beyond this in 1 of 90 calibrations, and beyond Tukey's 3 in 1 of 4.
+_FAR_OUT = 5.0
+_MOST_OUTLIERS = 0.05  # More than this share are no outliers but another kind of good part.
+_FEWEST_FOR_QUARTILES = 20
+_NAMED = 5
 
 
 def images_needed(false_reject: float) -> int:
@@ -51,6 +57,7 @@ class ThresholdEstimate:
         n_good: Good images that the threshold stands on.
         images_needed: Good images that certify `requested`.
         shortfall: Good images missing for that; 0 when the promise holds.
+        n_left_out: Outliers among the good images that do not count; the promise is not for such parts.
     """
 
     threshold: float
@@ -60,6 +67,7 @@ class ThresholdEstimate:
     n_good: int
     images_needed: int
     shortfall: int
+    n_left_out: int = 0
 
     def summary(self, threshold: float, review_threshold: float) -> dict[str, Any]:
         """What a report says: the thresholds in force, and the promise of the calibrated one."""
@@ -69,6 +77,7 @@ class ThresholdEstimate:
             "false_reject": self.false_reject,
             "interval": self.interval,
             "n_good": self.n_good,
+            "n_left_out": self.n_left_out,
             "warning": self.warning(),
         }
 
@@ -97,7 +106,7 @@ def conformal_threshold(scores: ArrayLike, false_reject: float) -> ThresholdEsti
     Raises:
         CalibrationError: No scores, a score that is not finite, or a rate outside (0, 1).
     """
-    ordered = _sorted_scores(scores)
+    ordered = np.sort(_checked_scores(scores))
     n, needed = len(ordered), images_needed(false_reject)
     allowed = max(1, math.floor(_exact(false_reject) * (n + 1)))  # n + 1 - k
     k = n + 1 - allowed
@@ -113,6 +122,25 @@ def conformal_threshold(scores: ArrayLike, false_reject: float) -> ThresholdEsti
     )
 
 
+def outliers(scores: ArrayLike) -> NDArray[np.bool_]:
+    """Which good scores lie far above the others: a defective part among the good ones, or one of its kind.
+
+    A fence of interquartile ranges over the upper quartile, further out than Tukey's (1977, section 2C).
+
+    Args:
+        scores: (n,), of good images.
+
+    Returns:
+        (n,). None with fewer than 20 scores, or where more than one in twenty lies there.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if len(values) < _FEWEST_FOR_QUARTILES:
+        return np.zeros(values.shape, np.bool_)
+    lower, upper = np.percentile(values, [25, 75])
+    far: NDArray[np.bool_] = values > upper + _FAR_OUT * (upper - lower)
+    return far if far.mean() <= _MOST_OUTLIERS else np.zeros_like(far)
+
+
 def _exact(rate: float) -> Fraction:
     if not 0 < rate < 1:
         raise CalibrationError(f"A rate of {rate} was asked for; expected a share above 0 and below 1.")
@@ -124,7 +152,7 @@ def _percent(rate: float) -> str:
     return f"{100 * rate:.3g} %"
 
 
-def _sorted_scores(scores: ArrayLike) -> NDArray[np.float64]:
+def _checked_scores(scores: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
         raise CalibrationError(
@@ -135,7 +163,7 @@ def _sorted_scores(scores: ArrayLike) -> NDArray[np.float64]:
         raise CalibrationError(
             f"Good score number {where} is {values[where]}; leave out images that could not be scored."
         )
-    return np.sort(values)
+    return values
 
 
 def _up_to_float32(value: float) -> float:
@@ -169,7 +197,9 @@ class Calibration:
         review_threshold: Scores above it and not above the threshold go to a person; equal to the
             threshold when there is no review band.
         review_share: Share of good parts that was allowed above `review_threshold`.
-        scores: The good scores, ascending, in standard deviations of good parts.
+        scores: The good scores, ascending, in standard deviations of good parts; outliers are among them.
+        outliers: Names of the good images that score far above the others, see `outliers`.
+        leave_out_outliers: Whether the thresholds do without them.
         statistics: By kind of evidence, in the order of `PARTS`.
     """
 
@@ -178,6 +208,8 @@ class Calibration:
     review_share: float
     scores: tuple[float, ...]
     statistics: Mapping[str, MapStatistics]
+    outliers: tuple[str, ...] = ()
+    leave_out_outliers: bool = False
 
     def __post_init__(self) -> None:
         ordered = {name: self.statistics[name] for name in in_order(self.statistics)}
@@ -188,6 +220,23 @@ class Calibration:
         """Scores above it are rejected."""
         return self.estimate.threshold
 
+    def outlier_warning(self) -> str | None:
+        """Two sentences when good images score far above the others, else None."""
+        if not self.outliers:
+            return None
+        n, more = len(self.outliers), len(self.outliers) - _NAMED
+        images = ", ".join(self.outliers[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        verb = "scores" if n == 1 else "score"
+        found = f"{n} of {len(self.scores)} held-out good images {verb} far above the others"
+        if self.estimate.n_left_out:
+            return (
+                f"{found} and did not count for the threshold: {images}. Parts like these will be rejected."
+            )
+        return (
+            f"{found}: {images}. Look at them, since a defective one lets defects pass: remove it and fit "
+            "again, or set calibration.leave_out_outliers: true."
+        )
+
     def to_json_dict(self) -> dict[str, Any]:
         """All but the maps, in JSON types that come back to the bit."""
         return {
@@ -195,6 +244,8 @@ class Calibration:
             "review_threshold": self.review_threshold,
             "review_share": self.review_share,
             "scores": list(self.scores),
+            "outliers": list(self.outliers),
+            "leave_out_outliers": self.leave_out_outliers,
         }
 
     def to_arrays(self) -> dict[str, FloatMap]:
@@ -234,6 +285,8 @@ class Calibration:
                 review_share=float(tree["review_share"]),
                 scores=tuple(map(float, tree["scores"])),
                 statistics=cls.from_arrays(arrays),
+                outliers=tuple(map(str, tree.get("outliers", ()))),
+                leave_out_outliers=bool(tree.get("leave_out_outliers", False)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
@@ -242,7 +295,13 @@ class Calibration:
 
 
 def calibrate(
-    scores: ArrayLike, *, false_reject: float, review_share: float, statistics: Mapping[str, MapStatistics]
+    scores: ArrayLike,
+    *,
+    false_reject: float,
+    review_share: float,
+    statistics: Mapping[str, MapStatistics],
+    names: Sequence[str] | None = None,
+    leave_out_outliers: bool = False,
 ) -> Calibration:
     """Threshold and review band from the scores of good images.
 
@@ -253,18 +312,26 @@ def calibrate(
             rejected), in [0, 1). No band with 0, with too few images to certify it, or when it is not
             above `false_reject`.
         statistics: Kept with the threshold, by kind of evidence.
+        names: Of the images, n; by default their numbers.
+        leave_out_outliers: Whether the thresholds do without `outliers`.
 
     Raises:
         CalibrationError: See `conformal_threshold`.
     """
-    ordered = _sorted_scores(scores)
-    estimate = conformal_threshold(ordered, false_reject)
+    values = _checked_scores(scores)
+    names = [f"number {index}" for index in range(len(values))] if names is None else names
+    far = outliers(values)
+    kept = values[~far] if leave_out_outliers else values
+    estimate = conformal_threshold(kept, false_reject)
+    highest_first = sorted(np.flatnonzero(far), key=lambda index: -values[index])
     return Calibration(
-        estimate=estimate,
-        review_threshold=_review_threshold(ordered, review_share, estimate.threshold),
+        estimate=replace(estimate, n_left_out=len(values) - len(kept)),
+        review_threshold=_review_threshold(kept, review_share, estimate.threshold),
         review_share=float(review_share),
-        scores=tuple(ordered.tolist()),
+        scores=tuple(np.sort(values).tolist()),
         statistics=statistics,
+        outliers=tuple(names[int(index)] for index in highest_first),
+        leave_out_outliers=leave_out_outliers,
     )
 
 
@@ -275,9 +342,18 @@ def _review_threshold(scores: NDArray[np.float64], share: float, threshold: floa
 
 
 def recalibrated(
-    calibration: Calibration, scores: ArrayLike, false_reject: float, review_share: float
+    calibration: Calibration,
+    scores: ArrayLike,
+    false_reject: float,
+    review_share: float,
+    names: Sequence[str] | None = None,
 ) -> Calibration:
-    """The same evidence statistics with thresholds from new good scores; see `calibrate`."""
+    """The same evidence statistics and view of outliers with thresholds from new scores; see `calibrate`."""
     return calibrate(
-        scores, false_reject=false_reject, review_share=review_share, statistics=calibration.statistics
+        scores,
+        false_reject=false_reject,
+        review_share=review_share,
+        statistics=calibration.statistics,
+        names=names,
+        leave_out_outliers=calibration.leave_out_outliers,
     )

@@ -20,5 +20,6 @@ def promise_sentences(calibration: Calibration) -> list[str]:
             "false_reject": estimate.false_reject,
             "interval": estimate.interval,
             "n_good": estimate.n_good,
+            "n_left_out": estimate.n_left_out,
         }
     )

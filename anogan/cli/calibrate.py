@@ -46,5 +46,6 @@ def command(
     out.print(f"The model in {path} has a new threshold.", style="bold")
     for sentence in promise_sentences(calibration):
         out.print(sentence)
-    if (warning := calibration.estimate.warning()) is not None:
-        print_note(warning)
+    for warning in (calibration.estimate.warning(), calibration.outlier_warning()):
+        if warning is not None:
+            print_note(warning)

@@ -42,11 +42,13 @@ def command(model: ModelOption = None, json_: JsonOption = False) -> None:
         calibration = Calibration.from_json_dict(bundle.calibration, bundle.calibration_arrays)
     promise = [] if calibration is None else promise_sentences(calibration)
     warning = None if calibration is None else calibration.estimate.warning()
+    outliers = None if calibration is None else calibration.outlier_warning()
     facts = _facts(manifest) | {
         "path": str(path),
         "digest": bundle_digest(path),
         "promise": promise,
         "warning": warning,
+        "outliers": outliers,
     }
     if json_:
         typer.echo(json.dumps(finite(facts), allow_nan=False))
@@ -80,7 +82,7 @@ def _print(facts: dict[str, Any]) -> None:
     out.print(
         f"{facts['path']}, made by anogan {facts['package_version']} on {facts['created']}", style="bold"
     )
-    for sentence in [*facts["promise"], facts["warning"]]:
+    for sentence in [*facts["promise"], facts["warning"], facts["outliers"]]:
         if sentence is not None:
             out.print(sentence)
     size = facts["image_size"]

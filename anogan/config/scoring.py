@@ -117,6 +117,12 @@ class CalibrationConfig(Section):
     prior_images: float = Field(
         20.0, ge=0, description="Per-pixel variance is shrunk to the global one as by so many images."
     )
+    leave_out_outliers: bool = Field(
+        False,
+        description="Held-out good images that score far above the others, at most one in twenty, do not "
+        "count for the threshold: a defective part among the good ones would hide defects. They are named "
+        "either way.",
+    )
     review_share: float = Field(
         0.05, ge=0, lt=1, description="Share of good parts that may go to review (0: no band)."
     )

@@ -77,7 +77,12 @@ def calibrate_scorer(
     statistics = measure_statistics(scorer, statistics_paths, on_image)
     scores = good_scores(scorer, statistics, threshold_paths, on_image)
     return calibrate(
-        scores, false_reject=config.false_reject, review_share=config.review_share, statistics=statistics
+        scores,
+        false_reject=config.false_reject,
+        review_share=config.review_share,
+        statistics=statistics,
+        names=[path.name for path in threshold_paths],
+        leave_out_outliers=config.leave_out_outliers,
     )
 
 
@@ -114,7 +119,8 @@ def calibrate_model(
         raise DataError(f"{data} holds test/ but no good/; name a folder of good images, or add good/ there.")
     hashes = _fresh_hashes(bundle, images)
     scores = good_scores(scorer, dict(scorer.calibration.statistics), images, on_image)
-    calibration = recalibrated(scorer.calibration, scores, *rates)
+    names = [path.name for path in images]
+    calibration = recalibrated(scorer.calibration, scores, *rates, names=names)
     save_bundle(path, with_calibration(bundle, calibration, source=str(data.resolve()), hashes=hashes))
     return calibration
 

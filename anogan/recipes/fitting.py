@@ -136,12 +136,15 @@ def fit(
 
 
 def _calibrate(scorer: Scorer, split: Split, reporter: Reporter) -> Calibration:
-    return calibrate_scorer(
+    found = calibrate_scorer(
         scorer,
         split.early_stop,
         split.calibrate,
         lambda _, done, total: reporter.progress("calibrate", done, total, {}),
     )
+    if (warning := found.outlier_warning()) is not None:
+        reporter.event(warning)
+    return found
 
 
 def _pick_score(scorer: Scorer, held_out: Good, reporter: Reporter) -> tuple[Scorer, dict[str, Any]]:

@@ -65,7 +65,7 @@ def promise(calibration: Mapping[str, Any]) -> list[str]:
 
     Args:
         calibration: `threshold` and, each optional: `review_threshold`, `false_reject` (the promised
-            rate, 0 to 1), `interval` (95 %, low and high), `n_good`, `warning`.
+            rate, 0 to 1), `interval` (95 %, low and high), `n_good`, `n_left_out`, `warning`.
     """
     threshold = calibration["threshold"]
     sentences = [f"Parts with a score above {threshold:.4g} are rejected."]
@@ -77,6 +77,10 @@ def promise(calibration: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"The threshold was set on {n_good} held-out good images, which were never trained on; "
             "no test image and no defect had a part in it."
+        )
+    if n_left_out := calibration.get("n_left_out"):
+        sentences.append(
+            f"Left out: {n_left_out}, far above all others. What is promised is not for parts like these."
         )
     rate = calibration.get("false_reject")
     if rate is not None:

@@ -126,6 +126,27 @@ def test_calibrate_moves_the_threshold_and_prints_its_promise(
     assert "95 % confidence" in outcome.stdout
 
 
+def test_calibrate_and_info_name_a_defective_part_among_the_good_ones(
+    cli: Any, own_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    for i in range(30):
+        write_image(folder / f"{i}.png", rng.integers(90, 110, (64, 64, 3)).astype(np.uint8))
+    scratched = rng.integers(90, 110, (64, 64, 3)).astype(np.uint8)
+    scratched[20:40, 20:40] = (255, 0, 255)
+    write_image(folder / "scratched.png", scratched)
+    outcome = cli("calibrate", "--data", folder, "--model", own_model, "--false-reject", "0.05")
+    told = cli("info", "--model", own_model)
+
+    assert outcome.code == told.code == 0
+    for text in (outcome.stderr, told.stdout):
+        words = " ".join(text.split())
+        assert "1 of 31 held-out good images scores far above the others: scratched.png" in words
+        assert "calibration.leave_out_outliers: true" in words
+
+
 def test_calibrate_says_how_many_more_images_a_promise_needs(
     cli: Any, own_model: Path, other_good: Path
 ) -> None:
