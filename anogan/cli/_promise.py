@@ -12,14 +12,4 @@ if TYPE_CHECKING:
 
 def promise_sentences(calibration: Calibration) -> list[str]:
     """One sentence per fact, the shortfall warning not among them."""
-    estimate = calibration.estimate
-    return _words.promise(
-        {
-            "threshold": estimate.threshold,
-            "review_threshold": calibration.review_threshold,
-            "false_reject": estimate.false_reject,
-            "interval": estimate.interval,
-            "n_good": estimate.n_good,
-            "n_left_out": estimate.n_left_out,
-        }
-    )
+    return _words.promise(calibration.estimate.summary(calibration.threshold, calibration.review_threshold))

@@ -109,14 +109,14 @@ def probe(path: Path) -> ImageInfo:
     return _checked_header(path, head)
 
 
-def unused_bits(highest: int) -> str | None:
+def unused_bits(highest: Sequence[int]) -> str | None:
     """What to tell where 16-bit images hold the pixels of a 10, 12 or 14 bit camera; None where they do not.
 
     Args:
-        highest: Greatest value of any pixel of a folder of 16-bit images.
+        highest: Greatest value of each 16-bit image of a folder; none where there are no such images.
     """
-    used = max(1, highest.bit_length())
-    if used > 14:
+    used = max(1, max(highest, default=0).bit_length())
+    if not highest or used > 14:
         return None
     return (
         f"use {used} of their 16 bits, so networks see them nearly black and small defects not at all: "

@@ -131,7 +131,7 @@ def _modes(folder: Folder) -> Iterator[Finding]:
 
 def _unused_bits(folder: Folder) -> Iterator[Finding]:
     deep = [look for look in folder.good if look.info.bit_depth == 16]
-    told = unused_bits(max(look.highest for look in deep)) if deep else None
+    told = unused_bits([look.highest for look in deep])
     if told is not None:
         paths = tuple(look.path for look in deep)
         yield Finding("unused-bits", "warning", f"{len(deep)} 16-bit images {told}", paths)

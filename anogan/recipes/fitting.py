@@ -113,9 +113,7 @@ def fit(
     set_threads(config.runtime)
     device = pick_device(config.runtime)
     devices = share_out(config, device)
-    good, held_out = read_good(split, config, image_size)
-    _warn_of_unused_bits(good.images, reporter)
-    refuse_unfit_tiles(good, config)
+    good, held_out = _read_fit_images(split, config, image_size, reporter)
     # Last of all checks: a run that is refused leaves the checkpoints of an earlier one alone.
     work = work_folder(out, run_digest(config, hashes, without=AFTER_TRAINING), resume, reporter)
     run = Run(config, device, work, reporter, resume)
@@ -133,6 +131,16 @@ def fit(
     if metadata["health"]["verdict"] != "healthy":
         reporter.event(health_sentence(metadata["health"]))
     return FitResult(out, scorer.with_calibration(calibration), metadata)
+
+
+def _read_fit_images(
+    split: Split, config: Config, image_size: tuple[int, int] | None, reporter: Reporter
+) -> tuple[Good, Good]:
+    """Images to train on and to stop on, once it is sure that a training can learn from them."""
+    good, held_out = read_good(split, config, image_size)
+    _warn_of_unused_bits(good.images, reporter)
+    refuse_unfit_tiles(good, config)
+    return good, held_out
 
 
 def _calibrate(scorer: Scorer, split: Split, reporter: Reporter) -> Calibration:
@@ -175,8 +183,7 @@ def _warn_of_shortfall(config: Config, n: int, reporter: Reporter) -> None:
 
 
 def _warn_of_unused_bits(images: Sequence[Pixels], reporter: Reporter) -> None:
-    deep = [int(image.max()) for image in images if image.dtype == np.uint16]
-    told = unused_bits(max(deep)) if deep else None
+    told = unused_bits([int(image.max()) for image in images if image.dtype == np.uint16])
     if told is not None:
         reporter.event(f"The images {told}")
 

@@ -16,8 +16,8 @@ from anogan.recipes.work_folder import AFTER_TRAINING, run_digest
 
 # What a stage does not read. A section that it might read counts as read: sharing too little costs time only.
 _UNREAD: dict[str, tuple[str, ...]] = {
-    "gan": ("head", "memory", "search", "score", "calibration"),
-    "encoder": ("head", "memory", "search", "score", "calibration"),
+    "gan": ("head", "search", *AFTER_TRAINING),
+    "encoder": ("head", "search", *AFTER_TRAINING),
     "head": AFTER_TRAINING,
 }
 _SUFFIX = ".safetensors"

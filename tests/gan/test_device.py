@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 import torch
@@ -50,8 +49,7 @@ def test_the_last_of_several_threads_gives_it_back() -> None:
             leave.wait(10)
 
     thread = threading.Thread(target=score)
-    with ExitStack() as stack:
-        stack.enter_context(full_float32(CUDA))
+    with full_float32(CUDA):
         thread.start()
         assert inside.wait(10)
     assert _precisions() == ("ieee", "ieee")  # The other one still computes.
