@@ -24,6 +24,11 @@ class ImagesConfig(Section):
         description="When images differ in size: refuse, resize all to the most common size, or keep each "
         "(needs calibration.map: global).",
     )
+    exposure: Literal["keep", "mean"] = Field(
+        "keep",
+        description="Brightness of each photograph: as it came, or multiplied so that all have one mean. For "
+        "parts under several exposures; one that is darker all over is then no defect.",
+    )
     registration: Literal["none", "translation", "euclidean"] = Field(
         "none",
         description="Lay every part over the training parts' pose first, by shift, or shift and rotation. "

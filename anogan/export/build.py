@@ -32,6 +32,7 @@ from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph, Precis
 from anogan.export.networks import FoldedNetworks, given
 from anogan.export.search import latent_search
 from anogan.export.support import refuse_unsupported
+from anogan.images.exposure import DARKEST, LEVEL
 from anogan.images.tiling import scaled_size
 from anogan.scoring.model import Model
 from anogan.scoring.scorer import CHUNK_PIXELS
@@ -300,7 +301,21 @@ def _network_pixels(g: Graph, model: Model) -> tuple[str, str, str]:
         if resizes(model):
             x = resize(g, x, height, width)
     top = g.f32(2**model.config.images.bit_depth - 1)
+    gain = _exposure_gain(g, model.config)
+    if gain is not None:
+        x = g.op("Min", g.op("Mul", x, gain), top)
     return g.op("Sub", g.op("Mul", g.op("Div", x, top), g.f32(2)), g.f32(1)), height, width
+
+
+def _exposure_gain(g: Graph, config: Config) -> str | None:
+    """`exposure_gain` of each image, (N, 1, 1, 1); None where each keeps its own exposure."""
+    if config.images.exposure == "keep":
+        return None
+    x = g.op("Transpose", g.cast("image", FLOAT), perm=[0, 3, 1, 2])
+    of_rows = g.op("ReduceMean", x, g.i64([1, 3]), keepdims=1)
+    mean = g.op("ReduceMean", of_rows, g.i64([2]), keepdims=1)
+    mean = g.op("Div", mean, g.f32(2**config.images.bit_depth - 1))
+    return g.op("Div", g.f32(LEVEL), g.op("Max", mean, g.f32(DARKEST)))
 
 
 def _search_in_chunks(g: Graph, networks: FoldedNetworks, config: Config, tiles: str, most: int) -> Found:
@@ -386,6 +401,9 @@ def _write_pictures(g: Graph, model: Model, anomaly_map: str, reconstruction: st
         anomaly_map = resize(g, anomaly_map, height, width)
         reconstruction = resize(g, reconstruction, height, width)
     g.rename(g.op("Squeeze", anomaly_map, g.i64([1])), "anomaly_map")
+    gain = _exposure_gain(g, model.config)
+    if gain is not None:
+        reconstruction = g.op("Sub", g.op("Div", g.op("Add", reconstruction, g.f32(1)), gain), g.f32(1))
     bit_depth = model.config.images.bit_depth
     top = g.f32(2**bit_depth - 1)
     scaled = g.op("Mul", g.op("Div", g.op("Add", reconstruction, g.f32(1)), g.f32(2)), top)

@@ -18,10 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anogan.config import AugmentationStep, Config
+from anogan.config import AugmentationStep, Config, ImagesConfig
 from anogan.errors import ConfigError, DataError, ImageError
 from anogan.gan.condition import tile_conditions, with_condition
 from anogan.images.decode import read_image
+from anogan.images.exposure import exposed, exposure_gain
 from anogan.images.resize import resize
 from anogan.images.synthetic_defects import draw_defects, two_levels
 from anogan.images.tiling import scaled_size, tile_position
@@ -97,6 +98,11 @@ class TileSource:
     def with_stream(self, stream: int) -> TileSource:
         """The same images drawn in another random order."""
         return TileSource(self._images, self._config, stream, self._variants)
+
+    def plain(self) -> TileSource:
+        """The same images without augmentation."""
+        config = self._config.model_copy(update={"augmentation": ()})
+        return TileSource(self._images, config, self._stream, self._variants)
 
     def batch(self, step: int, n: int) -> Tensor:
         """n clean tiles for a step, (n, C + K, t, t) float32 in [-1, 1]."""
@@ -180,15 +186,23 @@ def load_images(
         except ImageError as error:
             errors[path] = error
             continue
-        if size is not None and image.shape[:2] != size:
-            image = _resized(image, size)
-        images.append(image)
+        images.append(_at_network_resolution(image, config.images, size))
     return images, errors
 
 
+def _at_network_resolution(image: Pixels, config: ImagesConfig, size: tuple[int, int] | None) -> Pixels:
+    sized = image if size is None or image.shape[:2] == size else resize(image, size)
+    pixels = exposed(sized, exposure_gain(image, config), config.bit_depth)
+    return image if pixels is image else _whole(pixels, image.dtype)
+
+
 def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
-    top = np.iinfo(image.dtype).max
-    return np.clip(np.rint(resize(image, size)), 0, top).astype(image.dtype)
+    return _whole(resize(image, size), image.dtype)
+
+
+def _whole(pixels: NDArray[Any], kind: np.dtype[Any]) -> Pixels:
+    rounded: Pixels = np.clip(np.rint(pixels), 0, np.iinfo(kind).max).astype(kind)
+    return rounded
 
 
 def _smaller(images: Sequence[Pixels], scale: float) -> list[Pixels]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,6 +18,7 @@ from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
 from anogan.gan.condition import condition_dim, image_of, tile_conditions, with_condition
 from anogan.gan.device import full_float32
 from anogan.images.decode import Pixels, as_model_image, read_image, several
+from anogan.images.exposure import exposed, exposure_gain
 from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import from_network, resize, to_network
 from anogan.images.tiling import TilePyramid
@@ -31,6 +32,21 @@ from anogan.scoring.perceptual import perceptual_map
 from anogan.scoring.search import residual_score
 
 CHUNK_PIXELS = 2**19  # Tiles searched at once: half a million pixels keep memory under about 1 GiB.
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An image as the networks take it.
+
+    Attributes:
+        x: (C, h, w) in [-1, 1].
+        gain: What its pixels were multiplied with.
+        alignment: How it was registered, or None.
+    """
+
+    x: FloatMap
+    gain: np.float32
+    alignment: Alignment | None
 
 
 class Scorer:
@@ -203,18 +219,17 @@ class Scorer:
         for group in self._groups(images):
             started = time.perf_counter()
             prepared = [self._prepare(image) for image in group]
-            pyramids = [self._pyramid((x.shape[1], x.shape[2])) for x, _ in prepared]
+            pyramids = [self._pyramid((p.x.shape[1], p.x.shape[2])) for p in prepared]
             tiles = [
-                self._tiles(pyramid, x, next(named))
-                for pyramid, (x, _) in zip(pyramids, prepared, strict=True)
+                self._tiles(pyramid, p.x, next(named)) for pyramid, p in zip(pyramids, prepared, strict=True)
             ]
             results = self._inspect_tiles(torch.cat(tiles))
             ms = 1000 * (time.perf_counter() - started) / len(group)
             start = 0
-            for pyramid, image, (_, alignment) in zip(pyramids, group, prepared, strict=True):
+            for pyramid, image, p in zip(pyramids, group, prepared, strict=True):
                 own = {name: values[start : start + pyramid.n_tiles] for name, values in results.items()}
                 start += pyramid.n_tiles
-                found.append(self._stitch(own, pyramid, (image.shape[0], image.shape[1]), ms, alignment))
+                found.append(self._stitch(own, pyramid, (image.shape[0], image.shape[1]), ms, p))
         return found
 
     def _calibrated(self) -> Calibration:
@@ -237,13 +252,15 @@ class Scorer:
         if group:
             yield group
 
-    def _prepare(self, image: NDArray[np.generic]) -> tuple[FloatMap, Alignment | None]:
-        """(C, h, w) in [-1, 1] at network resolution and in the reference's pose."""
-        sized = self._sized(image)
-        if self._aligner is None:
-            return to_network(sized, self.config.images.bit_depth), None
-        aligned, alignment = self._aligner.align(sized, 2.0**self.config.images.bit_depth - 1)
-        return to_network(aligned, self.config.images.bit_depth), alignment
+    def _prepare(self, image: NDArray[np.generic]) -> _Prepared:
+        """At network resolution, at the exposure of all others and in the reference's pose."""
+        bit_depth = self.config.images.bit_depth
+        gain = exposure_gain(image, self.config.images)
+        pixels = exposed(self._sized(image), gain, bit_depth)
+        alignment = None
+        if self._aligner is not None:
+            pixels, alignment = self._aligner.align(pixels, 2.0**bit_depth - 1)
+        return _Prepared(to_network(pixels, bit_depth), gain, alignment)
 
     def _sized(self, image: NDArray[np.generic]) -> NDArray[Any]:
         wanted = self.model.image_size
@@ -308,10 +325,12 @@ class Scorer:
         pyramid: TilePyramid,
         input_size: tuple[int, int],
         ms: float,
-        alignment: Alignment | None,
+        prepared: _Prepared,
     ) -> Evidence:
-        weight = self.config.search.lambda_
+        weight, alignment = self.config.search.lambda_, prepared.alignment
         reconstruction = pyramid.grids[0].stitch(pyramid.split(tiles["reconstruction"])[0])
+        if prepared.gain != 1:  # As bright as the photograph that it is laid beside.
+            reconstruction = (reconstruction + 1) / prepared.gain - 1
         if alignment is not None:
             reconstruction = alignment.from_reference(reconstruction.transpose(1, 2, 0)).transpose(2, 0, 1)
         residual, discrimination = tiles["residual_score"], tiles["discrimination_score"]

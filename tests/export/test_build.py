@@ -43,6 +43,12 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, i
     "exact": ({"search": {"gradient": "exact"}}, (40, 56), [(40, 56)]),
     "restarts": ({"search": {"restarts": 2}}, (40, 56), [(40, 56)]),
     "early stop": ({"search": {"tolerance": 0.02, "patience": 1}}, (40, 56), [(40, 56)]),
+    "equal exposure": ({"images": {"exposure": "mean"}}, (40, 56), [(40, 56)]),
+    "equal exposure, resized, 16 bit": (
+        {"images": {"exposure": "mean", "bit_depth": 16, "size": (48, 64)}},
+        (48, 64),
+        [(48, 64), (61, 47)],
+    ),
     "border": ({"score": {"border": 5}}, (40, 56), [(40, 56)]),
     "dilated head": ({"head": {"network": "dilated"}}, (40, 56), [(40, 56)]),
     "local contrast": ({"head": {"contrast_window": 7}}, (40, 56), [(40, 56)]),

@@ -26,6 +26,7 @@ VALUES: dict[str, tuple[Any, dict[str, Any]]] = {
     "images.bit_depth": (16, {}),
     "images.size": ([48, 64], {}),
     "images.on_mixed_sizes": ("resize", {}),
+    "images.exposure": ("mean", {}),
     "images.registration": ("euclidean", {}),
     "tiles.size": (64, {}),
     "tiles.overlap": (0, {}),

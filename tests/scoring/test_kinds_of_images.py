@@ -138,3 +138,13 @@ def test_the_anomaly_score_mixes_residual_and_discrimination_by_lambda() -> None
         (found,) = _scorer((32, 32), search={"steps": 0, "lambda": lambda_}).score([image])
         mixed = (1 - lambda_) * found.residual_score + lambda_ * found.discrimination_score
         assert found.anomaly_score == pytest.approx(mixed, rel=1e-5)
+
+
+def test_exposure_does_not_change_the_score_and_the_reconstruction_is_as_bright_as_the_image() -> None:
+    scorer = _scorer(images={"exposure": "mean"})
+    dark = part(1) // 3
+    one, other = scorer.score([dark, dark * 3])
+
+    assert one.score == pytest.approx(other.score, rel=1e-3)
+    np.testing.assert_allclose(3 * one.reconstruction.astype(float), other.reconstruction, atol=3)
+    assert _scorer().score([dark])[0].score != pytest.approx(_scorer().score([dark * 3])[0].score, rel=1e-3)
