@@ -20,17 +20,23 @@ DefectKind = Literal[
     "texture",
     "missing",
     "bridge",
+    "seam",
+    "uneven",
 ]
+
+ON_REQUEST = frozenset({"bridge", "seam", "uneven"})  # Drawn only where the config names them.
 
 
 class SyntheticDefectsConfig(Section):
     """Defects drawn on good images; sizes in pixels of the (resized) image."""
 
     kinds: tuple[DefectKind, ...] = Field(
-        tuple(kind for kind in get_args(DefectKind) if kind != "bridge"),
+        tuple(kind for kind in get_args(DefectKind) if kind not in ON_REQUEST),
         min_length=1,
-        description="Leave out what cannot happen to your part, and name `bridge` as well where conductors "
-        "are shorted or parted: a strip from one edge across to the next.",
+        description="Leave out what cannot happen to your part. Name as well `bridge` where conductors are "
+        "shorted or parted (a strip from one edge across to the next), and on ground, rolled or brushed "
+        "surfaces `seam` (a straight crack along the grain) and `uneven` (worked more or less, up to a line "
+        "across the grain or in a spot).",
     )
     min_size: float = Field(3, gt=0, description="Smallest that matters.")
     max_size: float = Field(24, gt=0, description="Largest that is drawn.")

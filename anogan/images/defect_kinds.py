@@ -26,11 +26,19 @@ BESIDE = 3  # Pixels from an edge to what lies on its side.
 
 @dataclass(frozen=True)
 class Canvas:
-    """An image to damage, what decides at random, and the sizes asked for."""
+    """An image to damage, what decides at random, and the sizes asked for.
 
-    image: Image  # (H, W, C) in [0, 1]
+    Attributes:
+        image: (H, W, C) in [0, 1].
+        rng: Decides everything random.
+        config: Kinds and sizes.
+        regions: Where kinds add what is one defect although it shows in places only.
+    """
+
+    image: Image
     rng: np.random.Generator
     config: SyntheticDefectsConfig
+    regions: list[Mask]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -163,6 +171,115 @@ def _texture(canvas: Canvas) -> Image:
     return _blend(canvas, shape, _light(canvas.image) + grain)
 
 
+def _seam(canvas: Canvas) -> Image:
+    """A straight crack of a pixel or two, mostly along the grain: rolling and grinding open them."""
+    rng, drawn = canvas.rng, np.zeros(canvas.shape, np.float32)
+    along = _grain(canvas) if rng.random() < 0.8 else _direction(rng.uniform(0, math.pi))
+    length = canvas.size() * rng.uniform(1.5, 4.0)
+    steps = np.linspace(-length / 2, length / 2, max(3, int(length / 4)))
+    aside = rng.normal(0, 0.05) * steps + rng.normal(0, 0.06) * np.square(steps) / length
+    aside += np.cumsum(rng.normal(0, 0.15, steps.size))
+    points = np.array(canvas.point()) + steps[:, None] * along + aside[:, None] * _across(along)
+    depths = (1 + np.cumsum(rng.normal(0, 0.15, steps.size))).clip(0.4, 1)  # It fades in and out on its way.
+    width = 1 + int(rng.random() < 0.4)
+    for depth, (a, b) in zip(depths, itertools.pairwise(_sixteenths(points)), strict=False):
+        cv2.line(drawn, a, b, float(depth), width, shift=4)
+    weight = cv2.GaussianBlur(drawn, (0, 0), rng.uniform(0.4, 0.9))[..., None]
+    strength = rng.uniform(0.25, 0.9) * (1 if rng.random() < 0.8 else -1)
+    return _in_range(canvas.image * (1 - strength * weight))
+
+
+def _sixteenths(points: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Points (y, x) as OpenCV's (x, y) in sixteenths of a pixel: a segment leans by less than one."""
+    return [(round(16 * x), round(16 * y)) for y, x in points]
+
+
+def _uneven(canvas: Canvas) -> Image:
+    """Ground, brushed or coated more or less than the rest: beyond a line across the grain, or in a spot.
+
+    The streaks of the grain stop at its border, are weaker, stronger or others; the light may change.
+    """
+    rng = canvas.rng
+    along = _grain(canvas)
+    where = _beyond_a_line(canvas, along) if rng.random() < 0.7 else _spot(canvas)
+    light = _light(canvas.image)
+    grain = _other_grain(canvas, canvas.image - light, along)
+    canvas.regions.append(where)
+    # Mostly the light hardly differs: a head that may go by it looks at nothing else.
+    shift = rng.normal(0, 0.04) if rng.random() < 0.7 else rng.choice([-1, 1]) * rng.uniform(0.08, 0.35)
+    return _blend(canvas, where, light * np.float32(1 + shift) + grain)
+
+
+def _other_grain(canvas: Canvas, own: Image, along: NDArray[np.float64]) -> Image:
+    """Streaks from beside, which stop where they are cut off, or the own ones, weaker or stronger."""
+    rng = canvas.rng
+    if rng.random() < 0.5:
+        aside = rng.uniform(8, max(9, min(canvas.shape) / 2)) * _across(along) * rng.choice([-1, 1])
+        rolled = np.roll(own, tuple(aside.round().astype(int)), axis=(0, 1))
+        grain = rolled * np.float32(rng.uniform(0.6, 1.8))
+    else:
+        grain = own * np.float32(rng.uniform(0, 0.6) if rng.random() < 0.5 else rng.uniform(1.3, 2.5))
+    strength = rng.choice([0, rng.uniform(0.3, 2.5)]) * max(float(own.std()), 0.01)
+    return np.asarray(grain + np.float32(strength) * _streaks(canvas, along), np.float32)
+
+
+def _beyond_a_line(canvas: Canvas, along: NDArray[np.float64]) -> Mask:
+    """From a side of the image to a line across the grain; sometimes no wider than a part of that side."""
+    rng = canvas.rng
+    lean = rng.normal(0, 0.08)
+    away = (along + lean * _across(along)) * rng.choice([-1, 1])
+    far, beside = _coordinates(canvas, away), _coordinates(canvas, _across(away))
+    wave = rng.normal(0, 2) * np.sin(beside / rng.uniform(10, 60) + rng.uniform(0, 2 * math.pi))
+    # The whole image would be a brighter good one.
+    depth = min(canvas.config.max_size * rng.uniform(0.3, 2.5), 0.7 * float(np.ptp(far)))
+    where = far + wave > far.max() - depth
+    if rng.random() < 0.3:
+        width = float(np.ptp(beside)) * rng.uniform(0.3, 0.9)
+        start = rng.uniform(beside.min(), beside.max() - width)
+        where &= (beside > start) & (beside < start + width)
+    return np.asarray(where)
+
+
+def _spot(canvas: Canvas) -> Mask:
+    height, width = (canvas.size() * canvas.rng.uniform(1.0, 3.0) for _ in range(2))
+    return _irregular_shape(canvas, canvas.point(), height, width)
+
+
+def _streaks(canvas: Canvas, along: NDArray[np.float64]) -> Image:
+    """Stripes along the grain, (H, W, 1), of mean 0 and standard deviation 1."""
+    beside = _coordinates(canvas, _across(along))
+    white = canvas.rng.normal(0, 1, (1, math.ceil(np.ptp(beside)) + 2)).astype(np.float32)
+    profile = cv2.GaussianBlur(white, (0, 0), canvas.rng.uniform(0.4, 3.0))[0]
+    profile = (profile - profile.mean()) / max(float(profile.std()), 1e-6)
+    stripes = np.interp(beside - beside.min(), np.arange(profile.size), profile)
+    return np.asarray(stripes[..., None], np.float32)
+
+
+def _grain(canvas: Canvas) -> NDArray[np.float64]:
+    """Unit vector (y, x) along which the image changes least: the structure tensor's lesser eigenvector."""
+    grey = canvas.image.mean(axis=2)
+    dy, dx = (cv2.Sobel(grey, cv2.CV_32F, *order) for order in ((0, 1), (1, 0)))
+    crossed = float((dy * dx).mean())
+    tensor = np.array([[float((dy * dy).mean()), crossed], [crossed, float((dx * dx).mean())]])
+    return np.asarray(np.linalg.eigh(tensor)[1][:, 0])
+
+
+def _direction(angle: float) -> NDArray[np.float64]:
+    return np.array([math.sin(angle), math.cos(angle)])
+
+
+def _across(along: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A unit vector (y, x) turned by a right angle."""
+    return np.array([-along[1], along[0]])
+
+
+def _coordinates(canvas: Canvas, direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each pixel lies in a direction (y, x), (H, W)."""
+    height, width = canvas.shape
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    return np.asarray(rows * direction[0] + columns * direction[1])
+
+
 def _missing(canvas: Canvas) -> Image:
     """A piece broken out of an edge: what lies behind the part shows, or a bright fracture."""
     shape = _irregular_shape(canvas, _point_on_edge(canvas), 2 * canvas.size(), 2 * canvas.size())
@@ -201,8 +318,7 @@ def _uphill(grey: Image, point: NDArray[np.float64], rng: np.random.Generator) -
     )
     length = float(np.hypot(*rise))
     if length < 1e-6:
-        angle = rng.uniform(0, 2 * math.pi)
-        return np.array([math.sin(angle), math.cos(angle)])
+        return _direction(rng.uniform(0, 2 * math.pi))
     return rise / length
 
 
@@ -231,7 +347,7 @@ def _strip(
     """A strip that leans a little, wider here and narrower there."""
     rng = canvas.rng
     steps = np.linspace(0, length, 6)
-    beside = np.array([-along[1], along[0]])
+    beside = _across(along)
     lean = rng.normal(0, 0.25) * steps + rng.normal(0, 0.05 * width, steps.size)
     half = width / 2 * (1 + rng.normal(0, 0.15, steps.size)).clip(0.4)
     middle = start + steps[:, None] * along + lean[:, None] * beside
@@ -251,6 +367,8 @@ DRAW = {
     "texture": _texture,
     "missing": _missing,
     "bridge": _bridge,
+    "seam": _seam,
+    "uneven": _uneven,
 }
 
 

@@ -177,10 +177,59 @@ def _pieces(where: Image) -> int:
     return cv2.connectedComponents(where[..., 0].astype(np.uint8), connectivity=4)[0] - 1
 
 
+def _brushed(angle: float = 0.0, side: int = 128) -> Image:
+    """Metal brushed from top to bottom, turned by an angle in degrees."""
+    rng = np.random.default_rng(0)
+    streaks = 120 + 14 * cv2.GaussianBlur(rng.normal(0, 1, (1, 2 * side)), (0, 0), 1.0)
+    metal = np.repeat(streaks, 2 * side, axis=0) + rng.normal(0, 2, (2 * side, 2 * side))
+    turn = cv2.getRotationMatrix2D((side, side), angle, 1)
+    turned = cv2.warpAffine(metal, turn, (2 * side, 2 * side))
+    quarter = side // 2
+    return turned[quarter:-quarter, quarter:-quarter, None].clip(0, 255).astype(np.uint8)
+
+
+def _main_direction(mask: Image) -> Image:
+    """Unit vector (y, x) along which a mask is longest."""
+    return np.asarray(np.linalg.eigh(np.cov(np.array(np.nonzero(mask), np.float64)))[1][:, -1])
+
+
+@pytest.mark.parametrize("angle", [0, 30, 90])
+def test_most_seams_run_along_the_grain(angle: float) -> None:
+    metal, along = _brushed(angle), np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    settings = {"kinds": ("seam",), "min_size": 10, "max_size": 20, "max_per_tile": 1}
+    masks = [_drawn(metal, seed, **settings)[1] for seed in range(40)]
+
+    slants = [abs(_main_direction(mask) @ along) for mask in masks if mask.sum() > 40]
+    assert len(slants) > 20
+    assert np.mean(np.array(slants) > np.cos(np.radians(15))) > 0.6
+
+
+@pytest.mark.parametrize("angle", [0, 90])
+def test_uneven_grinding_mostly_ends_in_a_line_across_the_grain(angle: float) -> None:
+    metal = _brushed(angle)
+    settings = {"kinds": ("uneven",), "min_size": 10, "max_size": 20, "max_per_tile": 1}
+    whole_width = 0
+    for seed in range(40):
+        rows = _drawn(metal, seed, **settings)[1].mean(
+            axis=int(angle == 0)
+        )  # One for each place along the grain.
+        whole_width += bool((rows > 0.9).any() and (rows < 0.1).any())
+
+    assert whole_width > 12  # Half of them: 0.7 end in a line, 0.7 of those are as wide as the part.
+
+
+def test_uneven_grinding_leaves_some_of_the_smallest_tile_as_it_was() -> None:
+    metal = _brushed(side=64)[:32, :32]
+    settings = {"kinds": ("uneven",), "min_size": 10, "max_size": 24, "max_per_tile": 1}
+
+    assert max(_drawn(metal, seed, **settings)[1].mean() for seed in range(60)) < 0.9
+
+
 def test_a_blank_part_without_edges_gets_defects_too() -> None:
     image = np.full((48, 48, 3), 120, np.uint8)
     marked = [
-        _drawn(image, seed, kinds=("edge-bite", "blob", "scratch", "bridge"))[1].any() for seed in range(10)
+        _drawn(image, seed, kinds=("edge-bite", "blob", "scratch", "bridge", "seam", "uneven"))[1].any()
+        for seed in range(10)
     ]
 
     assert sum(marked) >= 5
