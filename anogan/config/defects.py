@@ -97,6 +97,16 @@ class MemoryConfig(Section):
     window: int = Field(
         32, ge=8, multiple_of=8, description="Side of what is compared in pixels, a multiple of 8."
     )
+    compare: Literal["pixels", "pattern"] = Field(
+        "pixels",
+        description="What of a window is compared: its pixels, with all that `augmentation` makes of it; or "
+        "its pattern (less its mean, divided by its deviation) as it was photographed, for stains and marks "
+        "that come again under another light.",
+    )
+    alarm: float = Field(
+        0.0,
+        description="Logit above which a mark of the head is an alarm: remembered, and weakened down to it.",
+    )
     tiles: int = Field(
         6000,
         ge=1,

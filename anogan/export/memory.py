@@ -8,7 +8,7 @@ from torch import Tensor
 
 from anogan.export.gradient import enlarge
 from anogan.export.graph import Graph
-from anogan.scoring.memory import ALARM, AROUND, GROUP, STRIDE, Memory, margin
+from anogan.scoring.memory import AROUND, FAINTEST, GROUP, STRIDE, Memory, margin
 
 
 def weakened(g: Graph, memory: Memory, image: str, logits: str) -> str:
@@ -17,7 +17,7 @@ def weakened(g: Graph, memory: Memory, image: str, logits: str) -> str:
     In single precision whatever the networks': a small distance is the difference of large numbers.
     """
     strongest = g.op("ReduceMax", logits, g.i64([1, 2, 3]), keepdims=0)
-    alarmed = g.op("NonZero", g.op("Greater", strongest, g.f32(ALARM)))
+    alarmed = g.op("NonZero", g.op("Greater", strongest, g.f32(memory.alarm)))
     # Most tiles have nothing to compare. The first one always is: not every runtime takes a batch of none.
     these = g.op("Concat", g.i64([0]), g.op("Reshape", alarmed, g.i64([-1])), axis=0)
     weaker = _weakened(g, memory, g.op("Gather", image, these), g.op("Gather", logits, these))
@@ -29,16 +29,22 @@ def _weakened(g: Graph, memory: Memory, image: str, logits: str) -> str:
     pool = {"kernel_shape": [2 * AROUND + 1] * 2, "pads": [AROUND] * 4}
     near = g.op("MaxPool", g.op("Neg", _squared_distance(g, memory, image)), **pool)
     unlike = g.op("Sub", g.f32(1), g.op("Exp", g.op("Div", near, g.f32(2 * np.square(_array(memory.reach))))))
-    above = g.op("Relu", g.op("Sub", logits, g.f32(ALARM)))
-    return g.op("Add", g.op("Min", logits, g.f32(ALARM)), g.op("Mul", above, enlarge(g, unlike, STRIDE)))
+    above = g.op("Relu", g.op("Sub", logits, g.f32(memory.alarm)))
+    weaker = g.op("Mul", above, enlarge(g, unlike, STRIDE))
+    return g.op("Add", g.op("Min", logits, g.f32(memory.alarm)), weaker)
 
 
 def _squared_distance(g: Graph, memory: Memory, image: str) -> str:
     kernels, patches = _array(memory.kernels), _array(memory.patches)
     aside = margin(kernels.shape[-1])
     padded = g.op("Pad", image, g.i64([0, 0, aside, aside] * 2), mode="reflect")
-    offsets = g.f32(_array(memory.offsets))
-    found = g.op("Conv", padded, g.f32(kernels), offsets, strides=[STRIDE, STRIDE])
+    offsets = _array(memory.offsets)
+    if memory.pattern:
+        found = g.op("Conv", padded, g.f32(kernels), strides=[STRIDE, STRIDE])
+        found = g.op("Div", found, _deviation(g, memory, padded))
+        found = g.op("Add", found, g.f32(offsets[:, None, None]))
+    else:
+        found = g.op("Conv", padded, g.f32(kernels), g.f32(offsets), strides=[STRIDE, STRIDE])
     last = g.op("Transpose", found, perm=[0, 2, 3, 1])
     codes = g.op("Reshape", last, g.i64([-1, len(kernels)]))
     nearest = ""
@@ -51,6 +57,14 @@ def _squared_distance(g: Graph, memory: Memory, image: str) -> str:
     nearest = g.op("Relu", g.op("Sub", squares, nearest))
     shape = g.op("Concat", g.i64([-1, 1]), g.op("Shape", found, start=2), axis=0)
     return g.op("Reshape", nearest, shape)
+
+
+def _deviation(g: Graph, memory: Memory, image: str) -> str:
+    average = g.f32(_array(memory.average))
+    mean = g.op("Conv", image, average, strides=[STRIDE, STRIDE])
+    square = g.op("Conv", g.op("Mul", image, image), average, strides=[STRIDE, STRIDE])
+    variance = g.op("Relu", g.op("Sub", square, g.op("Mul", mean, mean)))
+    return g.op("Sqrt", g.op("Add", variance, g.f32(FAINTEST**2)))
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -25,17 +25,17 @@ from anogan.gan.condition import condition_dim, image_of
 from anogan.gan.tiles import TileSource
 from anogan.scoring.inverter import Inverter
 
-ALARM = 0.0  # A logit above it: rather a defect than not.
 STRIDE = 2  # Pixels from one compared window to the next.
 GROUP = 256  # Remembered patches compared at once: bounds the memory of a tile of many pixels.
 AROUND = 3  # Strides: an alarm is as well known as the best known window so near to it.
 _SPOT = 5  # Side of the average by which alarms are ranked, pixels.
-_PER_TILE = 4  # Strongest alarms of a tile that are looked at.
+_PER_TILE = 4  # Strongest alarms of a tile of 128 x 128 pixels that are looked at.
 _COMPONENTS = 32
 _BLUR = 1.5  # Pixels: a window that lies half a stride aside is still the same.
 _REACH_SHARE = 0.9
 _FEWEST = 20  # Alarms: from fewer, on training or on held-out tiles, nothing is learned.
 _BATCH = 16
+FAINTEST = 0.02  # Of a network's [-1, 1]: a window of less deviation is blank, not a pattern.
 _MOST_BYTES = 2**28  # Of windows; learning takes some five times as much.
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -50,16 +50,26 @@ def margin(side: int) -> int:
 class Memory(nn.Module):
     """Weakens logits where the image looks like a remembered false alarm.
 
-    A logit l above 0 becomes l (1 - exp(-d^2 / (2 reach^2))), d being the distance of the window around it to
-    the nearest remembered patch; others stay.
+    A logit a + l, l above 0, becomes a + l (1 - exp(-d^2 / (2 reach^2))), a being the config's `alarm` and d
+    the distance of the window around it to the nearest remembered patch; others stay.
     """
 
     kernels: Tensor
     offsets: Tensor
     patches: Tensor
     reach: Tensor
+    average: Tensor
 
-    def __init__(self, kernels: Tensor, offsets: Tensor, patches: Tensor, reach: Tensor) -> None:
+    def __init__(
+        self,
+        kernels: Tensor,
+        offsets: Tensor,
+        patches: Tensor,
+        reach: Tensor,
+        *,
+        alarm: float = 0.0,
+        pattern: bool = False,
+    ) -> None:
         """Holds what was learned.
 
         Args:
@@ -67,8 +77,13 @@ class Memory(nn.Module):
             offsets: (D,): what the kernels make of the mean patch, negative.
             patches: (P, D), remembered.
             reach: (), above 0: the distance that nine of ten alarms on held-out good tiles lie within.
+            alarm: The logit that others are weakened down to.
+            pattern: What the kernels make of a window is divided by its deviation.
         """
         super().__init__()
+        self.alarm, self.pattern = alarm, pattern
+        average = torch.from_numpy(_average(kernels.shape[-1], kernels.shape[1]))
+        self.register_buffer("average", average.to(kernels.device), persistent=False)
         for name, value in zip(_NAMES, (kernels, offsets, patches, reach), strict=True):
             self.register_buffer(name, value)
 
@@ -90,11 +105,12 @@ class Memory(nn.Module):
             fits = False
         if not fits:
             raise BundleError("The weights of the memory do not fit its config; fit the model again.")
-        return cls(*tensors)
+        settings = config.memory
+        return cls(*tensors, alarm=settings.alarm, pattern=settings.compare == "pattern")
 
     def forward(self, image: Tensor, logits: Tensor) -> Tensor:
         """The head's logits (N, 1, t, t), weakened where the image (N, C, t, t) looks like a false alarm."""
-        alarmed = (logits > ALARM).flatten(1).any(dim=1)  # Most tiles have nothing to be compared.
+        alarmed = (logits > self.alarm).flatten(1).any(dim=1)  # Most tiles have nothing to be compared.
         weakened = logits.clone()
         if alarmed.any():
             weakened[alarmed] = self._weakened(image[alarmed], logits[alarmed])
@@ -104,7 +120,7 @@ class Memory(nn.Module):
         near = -F.max_pool2d(-self.squared_distance(image), 2 * AROUND + 1, 1, AROUND)
         believed = 1 - torch.exp(-near / (2 * self.reach.square()))
         believed = F.interpolate(believed, scale_factor=STRIDE, mode="nearest")
-        return logits.clamp_max(ALARM) + (logits - ALARM).relu() * believed
+        return logits.clamp_max(self.alarm) + (logits - self.alarm).relu() * believed
 
     def multiply_adds(self, side: int) -> int:
         """For one tile of t x t pixels."""
@@ -116,7 +132,9 @@ class Memory(nn.Module):
 
     def nearest(self, image: Tensor) -> Tensor:
         """The same of windows that lie within (N, C, H, W)."""
-        found = F.conv2d(image, self.kernels, self.offsets, STRIDE)
+        found = F.conv2d(image, self.kernels, None if self.pattern else self.offsets, STRIDE)
+        if self.pattern:
+            found = found / self._deviation(image) + self.offsets[:, None, None]
         codes = found.permute(0, 2, 3, 1).reshape(-1, found.shape[1])
         # |f - p|^2 = |f|^2 - (2 f p - |p|^2); along the last axis the greatest is found in half the time.
         closest = [
@@ -125,6 +143,12 @@ class Memory(nn.Module):
         ]
         nearest = codes.square().sum(dim=1) - torch.stack(closest).amax(dim=0)
         return nearest.clamp_min(0).reshape(found.shape[0], 1, *found.shape[2:])
+
+    def _deviation(self, image: Tensor) -> Tensor:
+        """Of each second pixel's window, (N, 1, h, w)."""
+        mean = F.conv2d(image, self.average, None, STRIDE)
+        variance = F.conv2d(image.square(), self.average, None, STRIDE) - mean.square()
+        return (variance.clamp_min(0) + FAINTEST**2).sqrt()
 
 
 def learn_memory(
@@ -139,7 +163,7 @@ def learn_memory(
 
     Args:
         config: `memory`, and the seed.
-        source: Training tiles, augmented: a pad is to be known at every turn.
+        source: Training tiles, augmented unless patterns are compared: a pad is to be known at every turn.
         held_out: Good tiles that no network learned from: how far their alarms lie from the known ones.
         inverter: The frozen AnoGAN.
         head: The finished head.
@@ -149,17 +173,26 @@ def learn_memory(
         None where good tiles hardly raise alarms: then there is nothing to remember.
     """
     window, n = config.memory.window, config.memory.tiles
-    n_held_out = max(1, n // 4)
+    pattern, n_held_out = config.memory.compare == "pattern", max(1, n // 4)
+    if pattern:
+        source, held_out = source.plain(), held_out.plain()
     alarms = _Alarms(config, inverter, head, lambda done: progress(done, n + n_held_out))
     known = alarms.of(source, n, window)
     unseen = alarms.of(held_out, n_held_out, window + 2 * STRIDE * AROUND)
     if min(len(known), len(unseen)) < _FEWEST:
         return None
     weight = _window_weight(window)
-    mean, components = _principal_components(_blurred(known) * weight, config.seed)
+    if pattern:  # A photograph that was drawn twice says nothing new.
+        known = np.unique(known, axis=0)
+        known, scale = _centred(known)
+    else:
+        scale = np.ones((1, 1, 1, 1), np.float32)
+    mean, components = _principal_components(_blurred(known) * weight / scale, config.seed)
     kernels = _blurred(components.reshape(-1, *known.shape[1:]) * weight)
+    if pattern:
+        kernels = kernels - kernels.sum(axis=(1, 2, 3), keepdims=True) * _average(window, known.shape[1])
     offsets = -components @ mean
-    codes = np.einsum("acyx,dcyx->ad", known, kernels, optimize=True) + offsets
+    codes = np.einsum("acyx,dcyx->ad", known / scale, kernels, optimize=True) + offsets
     arrays = {
         "kernels": kernels,
         "offsets": offsets,
@@ -199,10 +232,11 @@ class _Alarms:
         cells = F.max_pool2d(F.avg_pool2d(self._logits(tiles), _SPOT, 1, _SPOT // 2), STRIDE)
         apart = self._config.memory.window // 4 + 1
         alone = cells.where(cells == F.max_pool2d(cells, apart, 1, apart // 2), -torch.inf)
-        logits, places = alone.flatten(1).topk(_PER_TILE, dim=1)
+        many = max(_PER_TILE, _PER_TILE * cells[0].numel() * STRIDE**2 // 128**2)
+        logits, places = alone.flatten(1).topk(many, dim=1)
         padded = F.pad(image, [margin(side)] * 4, mode="reflect").cpu().numpy()
         windows = np.empty((0, image.shape[1], side, side), np.float32)
-        numbers, ranks = np.nonzero(logits.cpu().numpy() > ALARM)
+        numbers, ranks = np.nonzero(logits.cpu().numpy() > self._config.memory.alarm)
         found = places.cpu().numpy()[numbers, ranks]
         ys, xs = STRIDE * (found // cells.shape[-1]), STRIDE * (found % cells.shape[-1])
         cut = [padded[n, :, y : y + side, x : x + side] for n, y, x in zip(numbers, ys, xs, strict=True)]
@@ -221,6 +255,20 @@ def _window_weight(window: int) -> NDArray[np.float32]:
     weight = np.exp(-(along**2) / (4 * (window / 4) ** 2))
     both = np.outer(weight, weight)
     return np.asarray(both / np.sqrt((both**2).sum()), np.float32)
+
+
+def _average(window: int, channels: int) -> NDArray[np.float32]:
+    """(1, C, w, w): makes the weighted mean of a window."""
+    weight = np.square(_window_weight(window)) / channels
+    return np.repeat(weight[None, None], channels, axis=1)
+
+
+def _centred(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Windows (A, C, w, w) less their weighted mean, and their deviation, (A, 1, 1, 1)."""
+    average = _average(x.shape[-1], x.shape[1])
+    centred = x - (x * average).sum(axis=(1, 2, 3), keepdims=True)
+    variance = (np.square(centred) * average).sum(axis=(1, 2, 3), keepdims=True)
+    return centred, np.sqrt(variance + np.float32(FAINTEST**2))
 
 
 def _blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -80,7 +80,9 @@ def live_memory(config: Config) -> Memory:
     side, channels, n = config.memory.window, config.images.channels, 5
     kernels = torch.randn(n, channels, side, side) / (channels * side**2) ** 0.5
     patches = 0.5 * torch.randn(config.memory.patches, n)
-    return Memory(kernels, 0.1 * torch.randn(n), patches, torch.tensor(0.7))
+    alarm, pattern = config.memory.alarm, config.memory.compare == "pattern"
+    reach = torch.tensor(0.7)
+    return Memory(kernels, 0.1 * torch.randn(n), patches, reach, alarm=alarm, pattern=pattern)
 
 
 def build_torch_scorer(model: Model, threshold: float = 5.8, map_size: tuple[int, int] = (1, 1)) -> Scorer:

@@ -58,6 +58,11 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, int] | None, list[tuple[int, i
         [(40, 75)],
     ),
     "memory": ({"memory": {"patches": 300, "window": 16}}, (40, 56), [(40, 56)]),
+    "memory of patterns": (
+        {"memory": {"patches": 300, "window": 16, "compare": "pattern", "alarm": -2.0}},
+        (40, 56),
+        [(40, 56)],
+    ),
     "memory of few patches, grey, as wide as the tile": (
         {"memory": {"patches": 3, "window": 32}, "images": {"channels": 1}},
         (40, 56),

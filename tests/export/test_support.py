@@ -70,6 +70,8 @@ VALUES: dict[str, tuple[Any, dict[str, Any]]] = {
     "score.top_share": (0.1, {"score": {"pooling": "top"}}),
     "memory.patches": (20, {"memory": {"window": 16}}),
     "memory.window": (24, {"memory": {"patches": 20}}),
+    "memory.compare": ("pattern", {"memory": {"patches": 20, "window": 16}}),
+    "memory.alarm": (-2.0, {"memory": {"patches": 20, "window": 16}}),
     "calibration.map": ("per-pixel", {}),
 }
 

@@ -440,12 +440,10 @@ def test_one_small_image_among_kept_sizes_is_named(good: Path, tmp_path: Path) -
     assert "77.png (90x20)" in _refused(DataError, "1 of 17", lambda: fit(data, tmp_path / "m", config))
 
 
-def test_the_memory_of_false_alarms_is_part_of_the_saved_model(
-    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("anogan.scoring.memory.ALARM", -1.0)  # After two steps the head marks nothing.
+def test_the_memory_of_false_alarms_is_part_of_the_saved_model(good: Path, tmp_path: Path) -> None:
     listener = _Listener()
-    memory = {"patches": 16, "window": 16, "tiles": 640}
+    # After two steps the head marks nothing above 0.
+    memory = {"patches": 16, "window": 16, "tiles": 640, "alarm": -1.0}
     result = fit(good, tmp_path / "model", tiny_config(memory=memory), reporter=listener.reporter)
     assert "false alarms" in listener.stages
     assert result.scorer.model.memory is not None

@@ -15,7 +15,7 @@ from anogan.errors import BundleError, ConfigError
 from anogan.gan.tiles import TileSource
 from anogan.gan.training import GanStage
 from anogan.scoring.inverter import Inverter
-from anogan.scoring.memory import ALARM, AROUND, STRIDE, Memory, learn_memory
+from anogan.scoring.memory import AROUND, FAINTEST, STRIDE, Memory, learn_memory
 from tests.tiny import tiny_config
 
 CPU = torch.device("cpu")
@@ -77,9 +77,9 @@ def test_logits_never_rise_and_those_that_are_no_alarm_stay() -> None:
     x, logits = torch.rand(2, 1, 32, 32) * 2 - 1, 6 * torch.randn(2, 1, 32, 32)
     weakened = memory(x, logits)
     assert (weakened <= logits).all()
-    below = logits <= ALARM
+    below = logits <= 0
     assert torch.equal(weakened[below], logits[below])
-    assert (weakened >= logits.clamp_max(ALARM)).all()
+    assert (weakened >= logits.clamp_max(0)).all()
 
 
 def test_the_distance_is_that_of_the_nearest_patch_in_the_windows_around() -> None:
@@ -95,11 +95,11 @@ def test_the_distance_is_that_of_the_nearest_patch_in_the_windows_around() -> No
     wanted = wanted.amin(-1).square().reshape(1, 1, 16, 16)
     assert memory.squared_distance(x).double() == pytest.approx(wanted, abs=1e-4)
 
-    logits = ALARM + torch.ones(1, 1, 32, 32)
+    logits = 0 + torch.ones(1, 1, 32, 32)
     y, x_ = 9, 5  # In strides.
     near = wanted[0, 0, y - AROUND : y + AROUND + 1, x_ - AROUND : x_ + AROUND + 1].min()
     believed = 1 - torch.exp(-near / (2 * memory.reach.double() ** 2))
-    got = memory(x, logits)[0, 0, STRIDE * y + 1, STRIDE * x_] - ALARM
+    got = memory(x, logits)[0, 0, STRIDE * y + 1, STRIDE * x_] - 0
     assert float(got) == pytest.approx(float(believed), abs=1e-3)
 
 
@@ -145,3 +145,53 @@ def test_settings_that_do_not_fit_one_another_are_refused() -> None:
         _config(memory=MEMORY | {"window": 40})
     with pytest.raises(ConfigError, match="multiple of 8"):
         _config(memory=MEMORY | {"window": 20})
+
+
+PATTERN = MEMORY | {"compare": "pattern"}
+
+
+def test_a_pattern_is_known_under_another_light_and_pixels_are_not() -> None:
+    by_pattern, _ = _learned(memory=PATTERN)
+    by_pixels, _ = _learned()
+    assert by_pattern is not None
+    assert by_pixels is not None
+    x = torch.from_numpy(_board(100, marks=2)[..., 0].astype(np.float32) / 127.5 - 1)[None, None]
+    darker = 0.6 * x - 0.3
+    here = x.amin() < F.max_pool2d(x, 9, STRIDE, 4)  # Blank windows have no pattern.
+
+    assert torch.allclose(
+        by_pattern.squared_distance(darker)[here], by_pattern.squared_distance(x)[here], atol=0.02
+    )
+    assert not torch.allclose(
+        by_pixels.squared_distance(darker)[here], by_pixels.squared_distance(x)[here], atol=0.02
+    )
+
+
+def test_the_pattern_is_the_window_less_its_mean_by_its_deviation() -> None:
+    memory, config = _learned(memory=PATTERN)
+    assert memory is not None
+    x = torch.rand(1, 1, 32, 32) * 2 - 1
+    side = config.memory.window
+    windows = F.pad(x, [side // 2 - STRIDE // 2] * 4, mode="reflect").unfold(2, side, STRIDE)
+    windows = windows.unfold(3, side, STRIDE).double()
+    weight = memory.average[0].double()
+    centred = windows - (windows * weight).sum(dim=(-1, -2), keepdim=True)
+    patterns = centred / ((centred**2 * weight).sum(dim=(-1, -2), keepdim=True) + FAINTEST**2).sqrt()
+    codes = torch.einsum("nchwyx,dcyx->nhwd", patterns, memory.kernels.double()) + memory.offsets.double()
+    wanted = torch.cdist(codes.reshape(1, -1, codes.shape[-1]), memory.patches[None].double())
+
+    assert memory.squared_distance(x).double() == pytest.approx(
+        wanted.amin(-1).square().reshape(1, 1, 16, 16), abs=1e-3
+    )
+
+
+def test_marks_from_the_configured_logit_on_are_weakened_down_to_it() -> None:
+    memory, _ = _learned(memory=MEMORY | {"alarm": -4.0})
+    assert memory is not None
+    x = torch.from_numpy(_board(100, marks=1)[..., 0].astype(np.float32) / 127.5 - 1)[None, None]
+    logits = BrightAlarms()(x)
+    after = memory(x, logits)
+
+    assert float(after.max()) < 0 < float(logits.max())
+    assert (after >= logits.clamp_max(-4)).all()
+    assert torch.equal(after[logits <= -4], logits[logits <= -4])
