@@ -26,19 +26,11 @@ BESIDE = 3  # Pixels from an edge to what lies on its side.
 
 @dataclass(frozen=True)
 class Canvas:
-    """An image to damage, what decides at random, and the sizes asked for.
+    """An image to damage, what decides at random, and the sizes asked for."""
 
-    Attributes:
-        image: (H, W, C) in [0, 1].
-        rng: Decides everything random.
-        config: Kinds and sizes.
-        regions: Where kinds add what is one defect although it shows in places only.
-    """
-
-    image: Image
+    image: Image  # (H, W, C) in [0, 1]
     rng: np.random.Generator
     config: SyntheticDefectsConfig
-    regions: list[Mask]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -197,30 +189,17 @@ def _sixteenths(points: NDArray[np.float64]) -> list[tuple[int, int]]:
 def _uneven(canvas: Canvas) -> Image:
     """Ground, brushed or coated more or less than the rest: beyond a line across the grain, or in a spot.
 
-    The streaks of the grain stop at its border, are weaker, stronger or others; the light may change.
+    The light changes, the grain is weaker or stronger, and new streaks may run along it.
     """
     rng = canvas.rng
     along = _grain(canvas)
     where = _beyond_a_line(canvas, along) if rng.random() < 0.7 else _spot(canvas)
     light = _light(canvas.image)
-    grain = _other_grain(canvas, canvas.image - light, along)
-    canvas.regions.append(where)
-    # Mostly the light hardly differs: a head that may go by it looks at nothing else.
-    shift = rng.normal(0, 0.04) if rng.random() < 0.7 else rng.choice([-1, 1]) * rng.uniform(0.08, 0.35)
-    return _blend(canvas, where, light * np.float32(1 + shift) + grain)
-
-
-def _other_grain(canvas: Canvas, own: Image, along: NDArray[np.float64]) -> Image:
-    """Streaks from beside, which stop where they are cut off, or the own ones, weaker or stronger."""
-    rng = canvas.rng
-    if rng.random() < 0.5:
-        aside = rng.uniform(8, max(9, min(canvas.shape) / 2)) * _across(along) * rng.choice([-1, 1])
-        rolled = np.roll(own, tuple(aside.round().astype(int)), axis=(0, 1))
-        grain = rolled * np.float32(rng.uniform(0.6, 1.8))
-    else:
-        grain = own * np.float32(rng.uniform(0, 0.6) if rng.random() < 0.5 else rng.uniform(1.3, 2.5))
-    strength = rng.choice([0, rng.uniform(0.3, 2.5)]) * max(float(own.std()), 0.01)
-    return np.asarray(grain + np.float32(strength) * _streaks(canvas, along), np.float32)
+    own = canvas.image - light
+    gain = rng.uniform(0, 0.6) if rng.random() < 0.4 else rng.uniform(1.0, 2.5)
+    streaks = rng.choice([0, rng.uniform(0.3, 2.5)]) * max(float(own.std()), 0.01) * _streaks(canvas, along)
+    shift = rng.choice([-1, 1]) * rng.uniform(0.08, 0.35)
+    return _blend(canvas, where, light * np.float32(1 + shift) + own * np.float32(gain) + streaks)
 
 
 def _beyond_a_line(canvas: Canvas, along: NDArray[np.float64]) -> Mask:

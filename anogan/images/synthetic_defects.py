@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from anogan.config import SyntheticDefectsConfig
 from anogan.images.defect_kinds import DRAW, Canvas, Image, Mask
 
-SEEN_SHARE = 0.2  # Of a region: then all of it counts.
 VISIBLE = 0.04  # Share of the value range by which a pixel must change to count as defective.
 
 
@@ -42,17 +41,14 @@ def draw_defects(
     top = float(np.iinfo(image.dtype).max)
     clean = image.astype(np.float32) / top
     for _ in range(4):
-        damaged, regions = clean, list[Mask]()
+        damaged = clean
         for _ in range(int(rng.integers(1, config.max_per_tile + 1))):
             kind = config.kinds[int(rng.integers(len(config.kinds)))]
-            damaged = DRAW[kind](Canvas(damaged, rng, config, regions))
+            damaged = DRAW[kind](Canvas(damaged, rng, config))
         if levels is not None:
             # A grey pixel in a binarised image would give the defect away by its value, not its shape.
             damaged = np.where(damaged > sum(levels) / 2, levels[1], levels[0]).astype(np.float32)
         mask = _visible(clean, damaged, config.min_size, grainy=levels is None)
-        for region in regions:
-            if region.any() and mask[region].mean() > SEEN_SHARE:
-                mask |= region
         if mask.any():
             break
     # What is too small to see goes back to clean: a label "good" on a changed pixel would teach noise.
