@@ -75,12 +75,14 @@ class Cut:
         tiles: (T, C + K, t, t) in [-1, 1], of all images, scale by scale.
         height: Of the images at network resolution, int64 scalar.
         width: The same.
+        gain: What each image was multiplied with, (N, 1, 1, 1); None where each keeps its own exposure.
     """
 
     versions: list[Version]
     tiles: str
     height: str
     width: str
+    gain: str | None
 
 
 def resizes(model: Model) -> bool:
@@ -188,9 +190,10 @@ def _write(
 
 def cut_image(g: Graph, model: Model) -> Cut:
     """The tiles of the input `image`."""
-    x, height, width = _network_pixels(g, model)
+    gain = _exposure_gain(g, model.config)
+    x, height, width = _network_pixels(g, model, gain)
     versions, tiles = _cut_versions(g, model.config, x, height, width)
-    return Cut(versions, tiles, height, width)
+    return Cut(versions, tiles, height, width, gain)
 
 
 def write_results(
@@ -215,7 +218,7 @@ def write_results(
     score = g.rename(score, "score")
     g.rename(verdict(g, score, "threshold", "review_threshold"), "verdict")
     _write_tile_scores(g, tiles, versions)
-    _write_pictures(g, model, anomaly_map, reconstruction)
+    _write_pictures(g, model, anomaly_map, reconstruction, image.gain)
 
 
 def least_side(config: Config) -> int:
@@ -291,7 +294,7 @@ def _parts(networks: FoldedNetworks, config: Config) -> list[str]:
     return used
 
 
-def _network_pixels(g: Graph, model: Model) -> tuple[str, str, str]:
+def _network_pixels(g: Graph, model: Model, gain: str | None) -> tuple[str, str, str]:
     """(N, C, h, w) in [-1, 1] at network resolution, h and w."""
     x = g.op("Transpose", g.cast("image", FLOAT), perm=[0, 3, 1, 2])
     if model.image_size is None:
@@ -301,7 +304,6 @@ def _network_pixels(g: Graph, model: Model) -> tuple[str, str, str]:
         if resizes(model):
             x = resize(g, x, height, width)
     top = g.f32(2**model.config.images.bit_depth - 1)
-    gain = _exposure_gain(g, model.config)
     if gain is not None:
         x = g.op("Min", g.op("Mul", x, gain), top)
     return g.op("Sub", g.op("Mul", g.op("Div", x, top), g.f32(2)), g.f32(1)), height, width
@@ -393,7 +395,7 @@ def _greatest(g: Graph, values: str, versions: list[Version], shape: list[int]) 
     return found[0] if len(found) == 1 else g.op("Max", *found)
 
 
-def _write_pictures(g: Graph, model: Model, anomaly_map: str, reconstruction: str) -> None:
+def _write_pictures(g: Graph, model: Model, anomaly_map: str, reconstruction: str, gain: str | None) -> None:
     """Map and reconstruction at the input's resolution."""
     anomaly_map = spread(g, anomaly_map, model.config.score.spread)
     if resizes(model):
@@ -401,7 +403,6 @@ def _write_pictures(g: Graph, model: Model, anomaly_map: str, reconstruction: st
         anomaly_map = resize(g, anomaly_map, height, width)
         reconstruction = resize(g, reconstruction, height, width)
     g.rename(g.op("Squeeze", anomaly_map, g.i64([1])), "anomaly_map")
-    gain = _exposure_gain(g, model.config)
     if gain is not None:
         reconstruction = g.op("Sub", g.op("Div", g.op("Add", reconstruction, g.f32(1)), gain), g.f32(1))
     bit_depth = model.config.images.bit_depth

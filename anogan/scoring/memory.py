@@ -183,16 +183,13 @@ def learn_memory(
         return None
     weight = _window_weight(window)
     if pattern:  # A photograph that was drawn twice says nothing new.
-        known = np.unique(known, axis=0)
-        known, scale = _centred(known)
-    else:
-        scale = np.ones((1, 1, 1, 1), np.float32)
-    mean, components = _principal_components(_blurred(known) * weight / scale, config.seed)
+        known = _patterns(np.unique(known, axis=0))
+    mean, components = _principal_components(_blurred(known) * weight, config.seed)
     kernels = _blurred(components.reshape(-1, *known.shape[1:]) * weight)
     if pattern:
         kernels = kernels - kernels.sum(axis=(1, 2, 3), keepdims=True) * _average(window, known.shape[1])
     offsets = -components @ mean
-    codes = np.einsum("acyx,dcyx->ad", known / scale, kernels, optimize=True) + offsets
+    codes = np.einsum("acyx,dcyx->ad", known, kernels, optimize=True) + offsets
     arrays = {
         "kernels": kernels,
         "offsets": offsets,
@@ -263,12 +260,12 @@ def _average(window: int, channels: int) -> NDArray[np.float32]:
     return np.repeat(weight[None, None], channels, axis=1)
 
 
-def _centred(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Windows (A, C, w, w) less their weighted mean, and their deviation, (A, 1, 1, 1)."""
+def _patterns(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Windows (A, C, w, w) less their weighted mean, divided by their deviation."""
     average = _average(x.shape[-1], x.shape[1])
     centred = x - (x * average).sum(axis=(1, 2, 3), keepdims=True)
     variance = (np.square(centred) * average).sum(axis=(1, 2, 3), keepdims=True)
-    return centred, np.sqrt(variance + np.float32(FAINTEST**2))
+    return np.asarray(centred / np.sqrt(variance + np.float32(FAINTEST**2)), np.float32)
 
 
 def _blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -77,9 +77,9 @@ def test_logits_never_rise_and_those_that_are_no_alarm_stay() -> None:
     x, logits = torch.rand(2, 1, 32, 32) * 2 - 1, 6 * torch.randn(2, 1, 32, 32)
     weakened = memory(x, logits)
     assert (weakened <= logits).all()
-    below = logits <= 0
+    below = logits <= memory.alarm
     assert torch.equal(weakened[below], logits[below])
-    assert (weakened >= logits.clamp_max(0)).all()
+    assert (weakened >= logits.clamp_max(memory.alarm)).all()
 
 
 def test_the_distance_is_that_of_the_nearest_patch_in_the_windows_around() -> None:
@@ -95,11 +95,11 @@ def test_the_distance_is_that_of_the_nearest_patch_in_the_windows_around() -> No
     wanted = wanted.amin(-1).square().reshape(1, 1, 16, 16)
     assert memory.squared_distance(x).double() == pytest.approx(wanted, abs=1e-4)
 
-    logits = 0 + torch.ones(1, 1, 32, 32)
+    logits = memory.alarm + torch.ones(1, 1, 32, 32)
     y, x_ = 9, 5  # In strides.
     near = wanted[0, 0, y - AROUND : y + AROUND + 1, x_ - AROUND : x_ + AROUND + 1].min()
     believed = 1 - torch.exp(-near / (2 * memory.reach.double() ** 2))
-    got = memory(x, logits)[0, 0, STRIDE * y + 1, STRIDE * x_] - 0
+    got = memory(x, logits)[0, 0, STRIDE * y + 1, STRIDE * x_] - memory.alarm
     assert float(got) == pytest.approx(float(believed), abs=1e-3)
 
 
