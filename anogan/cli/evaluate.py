@@ -31,7 +31,7 @@ def command(
     model: ModelOption = None,
     json_: JsonOption = False,
     report: Annotated[
-        Path | None, typer.Option(help="Folder to write a HTML report and the figures to.")
+        Path | None, typer.Option(help="Folder for a HTML report, the figures and all scores.")
     ] = None,
 ) -> None:
     """Measure a model on labelled test images, at the threshold that good images gave.
@@ -48,7 +48,7 @@ def command(
     if json_:
         typer.echo(json.dumps(finite(run.to_dict()), allow_nan=False))
     else:
-        _print(run.to_dict())
+        _print(run.figures())
         if report is not None:
             stdout().print(f"The report is in {report}.")
     _print_errors(run)

@@ -264,7 +264,7 @@ def _outcome(session: _Session, job: _Job, data: str) -> Outcome:
     except AnoganError as error:
         session.reporter.event(f"{job.name} failed: {error}")
         return Outcome(job.name, data, job.role, job.seed, error=str(error))
-    figures = {**run.to_dict(), "training_seconds": seconds}
+    figures = {**run.figures(), "training_seconds": seconds}
     found = Outcome(
         job.name,
         data,

@@ -47,13 +47,26 @@ class EvaluationRun:
     ms_per_image: float
     errors: Mapping[Path, str] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The machine-readable result."""
+    def figures(self) -> dict[str, Any]:
+        """Of all images together, machine-readable."""
         return {
             **self.evaluation.to_dict(),
             "ms_per_image": self.ms_per_image,
             "errors": {str(path): message for path, message in self.errors.items()},
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, and under `images` each image's path, kind, score and verdict."""
+        images = [
+            {
+                "path": None if inspection.path is None else str(inspection.path),
+                "kind": kind,
+                "score": inspection.score,
+                "verdict": str(inspection.verdict),
+            }
+            for inspection, kind in zip(self.inspections, self.kinds, strict=True)
+        ]
+        return self.figures() | {"images": images}
 
 
 def evaluate(

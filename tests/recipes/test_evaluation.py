@@ -169,9 +169,21 @@ def test_the_report_holds_the_figures_that_are_returned(data: Path, trained: Pat
     written = json.loads((tmp_path / "report" / "evaluation.json").read_text(encoding="utf-8"))
 
     assert written["image_auroc"] == run.to_dict()["image_auroc"]
+    assert [row["score"] for row in written["images"]] == [found.score for found in run.inspections]
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "ROC curve" in page
+
+
+def test_each_image_has_its_score_and_verdict_among_the_figures(data: Path, trained: Path) -> None:
+    run = evaluate(data, trained)
+    rows = run.to_dict()["images"]
+
+    assert [row["path"] for row in rows] == [str(sample.path) for sample in scan_dataset(data).test]
+    assert [row["kind"] for row in rows] == [sample.kind for sample in scan_dataset(data).test]
+    rejected_good = [row["verdict"] == "reject" for row in rows if row["kind"] == "good"]
+    assert sum(rejected_good) / len(rejected_good) == run.figures()["false_reject_rate"]
+    assert "images" not in run.figures()
 
 
 # ---- calibrating again
