@@ -85,6 +85,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_one(override: str, near: st
         ("tiles.overlap=40", ("overlap 40", "half of size 64")),
         ("split.calibrate=0.95", ("split.calibrate",)),
         ("split.early_stop=0.45", ("leave a share to train on",)),
+        ("split.group='part('", ("split.group", "is no regular expression")),
         ("network.latent_grid=5", ("latent_grid 5", "power of two")),
         ("network.latent_grid=64", ("latent_grid 64",)),
         ("gan.loss=wgan-gp", ("discriminator_norm",)),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from anogan.config.section import Section
 
@@ -76,6 +77,20 @@ class SplitConfig(Section):
         "the memory, and for the statistics of the anomaly map.",
     )
     calibrate: float = Field(0.25, gt=0, lt=0.9, description="Share held out for the threshold.")
+    group: str | None = Field(
+        None,
+        description="Regular expression for the part in a file's name, such as `part(\\d+)`: photographs of "
+        "one part stay together, so that the threshold is set on parts that no network has seen.",
+    )
+
+    @field_validator("group")
+    @classmethod
+    def _is_an_expression(cls, group: str | None) -> str | None:
+        try:
+            re.compile(group or "")
+        except re.error as error:
+            raise ValueError(f"'{group}' is no regular expression ({error})") from error
+        return group
 
     @model_validator(mode="after")
     def _leaves_training_images(self) -> SplitConfig:

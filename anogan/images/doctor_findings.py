@@ -204,12 +204,12 @@ def _exposure(folder: Folder, good: Sequence[Look]) -> Iterator[Finding]:
 def _too_few(folder: Folder) -> Iterator[Finding]:
     good = tuple(look.path for look in folder.good)
     split, rate = folder.config.split, folder.config.calibration.false_reject
-    shares = (split.early_stop, split.calibrate, folder.seed)
+    how = (split.early_stop, split.calibrate, folder.seed, split.group)
     try:
         if folder.variants:  # As `fit` does it: each variant has to be large enough by itself.
-            parts = split_variants(Dataset(folder.root, good, (), folder.variants), *shares)
+            parts = split_variants(Dataset(folder.root, good, (), folder.variants), *how)
         else:
-            parts = split_good(good, *shares)
+            parts = split_good(good, *how)
         held_out = len(parts.calibrate)
     except DataError as error:
         yield Finding("too-few", "error", str(error))

@@ -45,10 +45,9 @@ def split_dataset(dataset: Dataset, config: Config) -> Split:
     Raises:
         DataError: There are too few.
     """
-    divide, seed = config.split, config.seed
-    if dataset.variants:
-        return split_variants(dataset, divide.early_stop, divide.calibrate, seed)
-    return split_good(dataset.good, divide.early_stop, divide.calibrate, seed)
+    divide = config.split
+    how = (divide.early_stop, divide.calibrate, config.seed, divide.group)
+    return split_variants(dataset, *how) if dataset.variants else split_good(dataset.good, *how)
 
 
 def variants_of(config: Config, paths: Sequence[Path]) -> list[str | None]:

@@ -186,6 +186,39 @@ def test_copies_of_an_image_stay_in_one_part(tmp_path: Path, seed: int) -> None:
     assert sum(map(len, digests)) == len(set.union(*digests)) == 10
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("expression", [r"part(\d+)", r"part\d+"])
+def test_photographs_of_one_part_stay_together(tmp_path: Path, seed: int, expression: str) -> None:
+    paths = [
+        path.rename(path.with_name(f"exp{i % 3}_part{i // 3}.png"))
+        for i, path in enumerate(draw_many(tmp_path, 30))
+    ]
+    split = split_good(paths, 0.2, 0.3, seed, expression)
+    parts = [
+        {path.stem.split("_")[1] for path in own} for own in (split.train, split.early_stop, split.calibrate)
+    ]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 10
+    assert (len(split.train), len(split.early_stop), len(split.calibrate)) == (15, 6, 9)
+    assert split != split_good(paths, 0.2, 0.3, seed)
+
+
+def test_parts_that_share_a_copy_stay_together(tmp_path: Path) -> None:
+    paths = [path.rename(path.with_name(f"part{i}.png")) for i, path in enumerate(draw_many(tmp_path, 8))]
+    chain = [shutil.copy(paths[i], tmp_path / f"again_part{i + 1}.png") for i in range(4)]
+    for seed in range(8):
+        split = split_good([*paths, *chain], 0.2, 0.3, seed, r"part(\d)")
+        for own in (split.train, split.early_stop, split.calibrate):
+            assert len(set(own) & {*paths[:5], *chain}) in (0, 9)
+
+
+def test_a_name_without_the_part_is_told(tmp_path: Path) -> None:
+    paths = draw_many(tmp_path, 6)
+    with pytest.raises(DataError, match=r"split.group 'part\(\\d\+\)' matches nothing in the name of"):
+        split_good(paths, 0.1, 0.25, 0, r"part(\d+)")
+    with pytest.raises(DataError, match="are 1 parts; at least 3 different parts"):
+        split_good(paths, 0.1, 0.25, 0, r"\.png")
+
+
 @pytest.mark.parametrize("shares", [(0.01, 0.01), (0.1, 0.89), (0.49, 0.5)])
 @pytest.mark.parametrize("copies", [0, 1, 3])
 def test_no_part_of_the_smallest_split_is_empty(
