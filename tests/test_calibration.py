@@ -209,6 +209,30 @@ def test_few_scores_or_many_far_ones_are_no_outliers() -> None:
     assert not outliers(another_kind).any()
 
 
+def test_scores_that_are_alike_to_the_last_digits_have_no_outliers() -> None:
+    assert not outliers([3.0] * 96 + [3.0001, 3.0004, 3.001, 3.002]).any()
+    assert np.flatnonzero(outliers([3.0] * 39 + [4.0])).tolist() == [39]
+
+
+def test_each_part_counts_once_by_its_highest_photograph() -> None:
+    scores, parts = [1.0, 5.0, 2.0, 2.5, 9.0, 3.0], ["a", "a", "b", "b", "c", "c"]
+    names = ["a1", "a2", "b1", "b2", "c1", "c2"]
+    found = calibrate(
+        scores, false_reject=0.25, review_share=0, statistics=STATISTICS, names=names, parts=parts
+    )
+
+    assert found.scores == (2.5, 5.0, 9.0)
+    assert (found.threshold, found.estimate.n_good, found.estimate.false_reject) == (9.0, 3, 0.25)
+    photographs = [f"{i}, shot {shot}" for i in range(30) for shot in range(2)]
+    values = np.array([i % 7 + 0.1 * shot for i in range(30) for shot in range(2)])
+    values[11] = 90
+    odd = recalibrated(
+        found, values, 0.1, 0, names=photographs, parts=[name.split(",")[0] for name in photographs]
+    )
+    assert odd.outliers == ("5, shot 1",)
+    assert odd.estimate.n_good == 30
+
+
 def test_outliers_are_named_highest_first_and_count_unless_they_are_left_out() -> None:
     kept, left_out = contaminated(leave_out=False), contaminated(leave_out=True)
 
@@ -234,6 +258,11 @@ def test_left_out_images_are_remembered_and_so_is_the_choice() -> None:
     assert Calibration.from_json_dict(tree, calibration.to_arrays()) == calibration
     again = recalibrated(calibration, np.concatenate([GOOD_SCORES, [15.0]]), 0.03, 0.05)
     assert (again.outliers, again.estimate.n_left_out) == (("number 78",), 1)
+    counted = recalibrated(calibration, again.scores, 0.03, 0.05, leave_out_outliers=False)
+    assert (counted.estimate.n_left_out, counted.threshold) == (
+        0,
+        recalibrated(counted, again.scores, 0.03, 0.05).threshold,
+    )
 
 
 def test_a_calibration_of_before_there_were_outliers_can_be_read() -> None:

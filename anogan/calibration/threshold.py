@@ -22,6 +22,7 @@ _CONFIDENCE = 0.95
 # Interquartile ranges above the upper quartile. Scores are maxima, whose tail is Gumbel's: of a hundred, one
 # lies beyond this in 1 of 90 calibrations, and beyond Tukey's 3 in 1 of 4.
 _FAR_OUT = 5.0
+_LEAST_RANGE = 0.1  # Standard deviations of good parts, as scores are.
 _MOST_OUTLIERS = 0.05  # More than this share are no outliers but another kind of good part.
 _FEWEST_FOR_QUARTILES = 20
 _NAMED = 5
@@ -137,7 +138,8 @@ def outliers(scores: ArrayLike) -> NDArray[np.bool_]:
     if len(values) < _FEWEST_FOR_QUARTILES:
         return np.zeros(values.shape, np.bool_)
     lower, upper = np.percentile(values, [25, 75])
-    far: NDArray[np.bool_] = values > upper + _FAR_OUT * (upper - lower)
+    # Parts that are rendered or photographed twice may score alike to the last digits.
+    far: NDArray[np.bool_] = values > upper + _FAR_OUT * max(upper - lower, _LEAST_RANGE)
     return far if far.mean() <= _MOST_OUTLIERS else np.zeros_like(far)
 
 
@@ -233,8 +235,9 @@ class Calibration:
                 f"{found} and did not count for the threshold: {images}. Parts like these will be rejected."
             )
         return (
-            f"{found}: {images}. Look at them, since a defective one lets defects pass: remove it and fit "
-            "again, or set calibration.leave_out_outliers: true."
+            f"{found}: {images}. Look at them, since a defective one lets defects pass: remove it and fit or "
+            "calibrate again, or leave such images out (calibration.leave_out_outliers; `anogan calibrate` "
+            "has --leave-out-outliers)."
         )
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -301,6 +304,7 @@ def calibrate(
     review_share: float,
     statistics: Mapping[str, MapStatistics],
     names: Sequence[str] | None = None,
+    parts: Sequence[str] | None = None,
     leave_out_outliers: bool = False,
 ) -> Calibration:
     """Threshold and review band from the scores of good images.
@@ -313,6 +317,8 @@ def calibrate(
             above `false_reject`.
         statistics: Kept with the threshold, by kind of evidence.
         names: Of the images, n; by default their numbers.
+        parts: That the images show, n; of each the highest score counts alone, since photographs of one part
+            do not vary as parts do. By default each shows its own.
         leave_out_outliers: Whether the thresholds do without `outliers`.
 
     Raises:
@@ -320,6 +326,9 @@ def calibrate(
     """
     values = _checked_scores(scores)
     names = [f"number {index}" for index in range(len(values))] if names is None else names
+    if parts is not None:
+        highest = _highest_of_each(values, parts)
+        values, names = values[highest], [names[index] for index in highest]
     far = outliers(values)
     kept = values[~far] if leave_out_outliers else values
     estimate = conformal_threshold(kept, false_reject)
@@ -335,6 +344,14 @@ def calibrate(
     )
 
 
+def _highest_of_each(scores: NDArray[np.float64], parts: Sequence[str]) -> list[int]:
+    highest: dict[str, int] = {}
+    for index, part in enumerate(parts):
+        if scores[index] >= scores[highest.setdefault(part, index)]:
+            highest[part] = index
+    return list(highest.values())
+
+
 def _review_threshold(scores: NDArray[np.float64], share: float, threshold: float) -> float:
     if share == 0 or images_needed(share) > len(scores):
         return threshold
@@ -346,14 +363,22 @@ def recalibrated(
     scores: ArrayLike,
     false_reject: float,
     review_share: float,
+    *,
     names: Sequence[str] | None = None,
+    parts: Sequence[str] | None = None,
+    leave_out_outliers: bool | None = None,
 ) -> Calibration:
-    """The same evidence statistics and view of outliers with thresholds from new scores; see `calibrate`."""
+    """The same evidence statistics, and by default view of outliers, with thresholds from new scores.
+
+    See `calibrate`.
+    """
+    known = calibration.leave_out_outliers
     return calibrate(
         scores,
         false_reject=false_reject,
         review_share=review_share,
         statistics=calibration.statistics,
         names=names,
-        leave_out_outliers=calibration.leave_out_outliers,
+        parts=parts,
+        leave_out_outliers=known if leave_out_outliers is None else leave_out_outliers,
     )

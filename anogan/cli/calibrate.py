@@ -33,6 +33,14 @@ def command(
             show_default="the model's",
         ),
     ] = None,
+    leave_out_outliers: Annotated[
+        bool | None,
+        typer.Option(
+            "--leave-out-outliers/--count-outliers",
+            help="Whether good images that score far above the others count.",
+            show_default="the model's",
+        ),
+    ] = None,
 ) -> None:
     """Set the threshold of a model anew, from other good images."""
     path = require_model(model)
@@ -40,7 +48,12 @@ def command(
 
     with counted("calibrating") as on_image:
         calibration = calibrate_model(
-            data, path, false_reject=false_reject, review_share=review_share, on_image=on_image
+            data,
+            path,
+            false_reject=false_reject,
+            review_share=review_share,
+            leave_out_outliers=leave_out_outliers,
+            on_image=on_image,
         )
     out = stdout()
     out.print(f"The model in {path} has a new threshold.", style="bold")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from anogan.config.section import Section
+from anogan.errors import DataError
 
 NetworkSize = Literal[32, 64, 128, 256]
 
@@ -27,8 +30,9 @@ class ImagesConfig(Section):
     )
     exposure: Literal["keep", "mean"] = Field(
         "keep",
-        description="Brightness of each photograph: as it came, or multiplied so that all have one mean. For "
-        "parts under several exposures; one that is darker all over is then no defect.",
+        description="Brightness of each photograph: as it came, or multiplied so that all have one mean, cut "
+        "at white. For parts that fill the picture, under several exposures; one that is darker all over is "
+        "then no defect.",
     )
     registration: Literal["none", "translation", "euclidean"] = Field(
         "none",
@@ -80,16 +84,19 @@ class SplitConfig(Section):
     group: str | None = Field(
         None,
         description="Regular expression for the part in a file's name, such as `part(\\d+)`: photographs of "
-        "one part stay together, so that the threshold is set on parts that no network has seen.",
+        "one part stay together, so that the threshold is set on parts that no network has seen; each counts "
+        "once for it, by its highest score.",
     )
 
     @field_validator("group")
     @classmethod
     def _is_an_expression(cls, group: str | None) -> str | None:
         try:
-            re.compile(group or "")
+            blank = group is not None and re.compile(group).fullmatch("") is not None
         except re.error as error:
             raise ValueError(f"'{group}' is no regular expression ({error})") from error
+        if blank:
+            raise ValueError(f"'{group}' finds a part in no name at all; name one, such as 'part(\\d+)'")
         return group
 
     @model_validator(mode="after")
@@ -97,6 +104,28 @@ class SplitConfig(Section):
         if self.early_stop + self.calibrate >= 1:
             raise ValueError("early_stop + calibrate must leave a share to train on")
         return self
+
+    def part_of(self, path: Path) -> str | None:
+        """The part that a photograph shows, by its name; None without `group`.
+
+        Raises:
+            DataError: `group` finds none.
+        """
+        if self.group is None:
+            return None
+        found = re.search(self.group, path.name)
+        given = () if found is None else (found.groups() or (found.group(),))
+        part = next((piece for piece in given if piece), None)
+        if part is None:
+            raise DataError(
+                f"split.group '{self.group}' finds no part in the name of {path}; name the part in every "
+                "file, or leave split.group out."
+            )
+        return str(part)
+
+    def parts_of(self, paths: Sequence[Path]) -> list[str] | None:
+        """`part_of` of each; None without `group`."""
+        return None if self.group is None else [str(self.part_of(path)) for path in paths]
 
 
 class AugmentationStep(Section):

@@ -28,7 +28,7 @@ from anogan.export.geometry import (
     with_variants,
 )
 from anogan.export.gradient import forward
-from anogan.export.graph import BOOL, FLOAT, INT64, UINT8, UINT16, Graph, Precision
+from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, UINT8, UINT16, Graph, Precision
 from anogan.export.networks import FoldedNetworks, given
 from anogan.export.search import latent_search
 from anogan.export.support import refuse_unsupported
@@ -313,9 +313,9 @@ def _exposure_gain(g: Graph, config: Config) -> str | None:
     """`exposure_gain` of each image, (N, 1, 1, 1); None where each keeps its own exposure."""
     if config.images.exposure == "keep":
         return None
-    x = g.op("Transpose", g.cast("image", FLOAT), perm=[0, 3, 1, 2])
-    of_rows = g.op("ReduceMean", x, g.i64([1, 3]), keepdims=1)
-    mean = g.op("ReduceMean", of_rows, g.i64([2]), keepdims=1)
+    total = g.op("ReduceSum", g.cast("image", DOUBLE), g.i64([1, 2, 3]), keepdims=1)
+    numbers = g.op("ReduceProd", g.op("Shape", "image", start=1), keepdims=0)
+    mean = g.cast(g.op("Div", total, g.cast(numbers, DOUBLE)), FLOAT)
     mean = g.op("Div", mean, g.f32(2**config.images.bit_depth - 1))
     return g.op("Div", g.f32(LEVEL), g.op("Max", mean, g.f32(DARKEST)))
 

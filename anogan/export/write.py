@@ -11,7 +11,7 @@ import onnx
 
 from anogan import __version__
 from anogan.calibration import Calibration, recalibrated
-from anogan.config import config_to_dict
+from anogan.config import SplitConfig, config_to_dict
 from anogan.errors import CalibrationError, ExportError, StorageError
 from anogan.export.build import build_scorer, resizes
 from anogan.export.files import replace_file, serialised, write_file
@@ -55,6 +55,7 @@ def export_scorer(
     calibrated_on: str = "unknown",
     cut_steps: Sequence[int] = (),
     good_images: Images = (),
+    good_paths: Sequence[Path] | None = None,
     tolerance: Tolerance | None = None,
     single_step: bool = False,
     event: Callable[[str], None] = lambda _: None,
@@ -71,6 +72,7 @@ def export_scorer(
         calibrated_on: Which images set the model's threshold, for its reports.
         cut_steps: Fewer search steps that a station's time budget may cut to.
         good_images: Held-out good images; thresholds other than the model's come from them.
+        good_paths: Their files, for their parts (`split.group`) and to name outliers.
         tolerance: What the comparison allows.
         single_step: Also write the pieces for hosts that drive the search's steps; see `pieces`.
         event: Told what is being done.
@@ -88,6 +90,7 @@ def export_scorer(
         _refuse_few(good_images)
     tolerance = tolerance or tolerance_for(scorer.config, precision)
     temporary = out.with_name(out.name + ".tmp")
+    good = _Good(scorer.config.split, good_images, good_paths, event)
     try:
         encoder = _quantised(scorer, good_images, event) if precision == "int8" else None
         draft = _Draft(scorer, precision, temporary, encoder, model_sha256, calibrated_on)
@@ -95,12 +98,12 @@ def export_scorer(
         if precision != "fp32":
             event(f"setting the threshold anew for {precision} from {len(good_images)} good images")
             steps = scorer.config.search.steps
-            calibration = _recalibrated(calibration, built.station, steps, good_images, event)
+            calibration = good.recalibrated(calibration, built.station, steps)
             built = draft.write(calibration)
         event(f"comparing with PyTorch on {len(images)} images")
         own = Scorer(scorer.model, calibration)
         parity = _gate(own, built.station, images, tolerance)
-        cut = [_for_steps(s, _recalibrated(calibration, built.station, s, good_images, event)) for s in fewer]
+        cut = [_for_steps(s, good.recalibrated(calibration, built.station, s)) for s in fewer]
         manifest = built.manifest.model_copy(
             update={"parity": parity.to_dict(), "calibrations": (*built.manifest.calibrations, *cut)}
         )
@@ -236,22 +239,34 @@ def _for_steps(steps: int, calibration: Calibration) -> StepsCalibration:
     )
 
 
-def _recalibrated(
-    calibration: Calibration,
-    station: StationScorer,
-    steps: int,
-    good_images: Images,
-    event: Callable[[str], None],
-) -> Calibration:
-    """The model's calibration with thresholds from what the exported file makes of good images."""
-    scores = [found.score for found in station.with_steps(steps).score(good_images)]
-    own = calibration.estimate
-    # Not the config's rates: `calibrate` may have set others since the fit.
-    new = recalibrated(calibration, scores, own.requested, calibration.review_share)
-    if new.estimate.false_reject > max(own.requested, own.false_reject):
-        event(
-            f"the threshold for {steps} search steps stands on {len(scores)} good images, which promise that "
-            f"at most {new.estimate.false_reject:.3%} of good parts are rejected and not "
-            f"{own.false_reject:.3%} as the model does; give more held-out good images with --data"
+@dataclass(frozen=True)
+class _Good:
+    """Held-out good images, from which thresholds other than the model's come."""
+
+    split: SplitConfig
+    images: Images
+    paths: Sequence[Path] | None
+    event: Callable[[str], None]
+
+    def recalibrated(self, calibration: Calibration, station: StationScorer, steps: int) -> Calibration:
+        """The model's calibration with thresholds from what the exported file makes of these images."""
+        scores = [found.score for found in station.with_steps(steps).score(self.images)]
+        own = calibration.estimate
+        # Not the config's rates: `calibrate` may have set others since the fit.
+        new = recalibrated(
+            calibration,
+            scores,
+            own.requested,
+            calibration.review_share,
+            names=None if self.paths is None else [path.name for path in self.paths],
+            parts=None if self.paths is None else self.split.parts_of(self.paths),
         )
-    return new
+        if new.estimate.false_reject > max(own.requested, own.false_reject):
+            self.event(
+                f"the threshold for {steps} search steps stands on {new.estimate.n_good} good parts, which "
+                f"promise that at most {new.estimate.false_reject:.3%} of good parts are rejected and not "
+                f"{own.false_reject:.3%} as the model does; give more held-out good images with --data"
+            )
+        if (warning := new.outlier_warning()) is not None:
+            self.event(f"at {steps} search steps {warning[0].lower()}{warning[1:]}")
+        return new

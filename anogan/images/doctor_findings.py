@@ -22,6 +22,7 @@ from anogan.errors import DataError
 from anogan.images.alike import Floats, near_duplicate_pairs, outlier_z, spread
 from anogan.images.decode import unused_bits
 from anogan.images.doctor_looks import Look
+from anogan.images.exposure import too_bright
 from anogan.images.folders import GOOD, Dataset, split_good, split_variants
 from anogan.images.tiling import scaled_size
 
@@ -130,11 +131,19 @@ def _modes(folder: Folder) -> Iterator[Finding]:
 
 
 def _unused_bits(folder: Folder) -> Iterator[Finding]:
+    if folder.config.images.exposure != "keep":
+        return  # They are made brighter.
     deep = [look for look in folder.good if look.info.bit_depth == 16]
     told = unused_bits([look.highest for look in deep])
     if told is not None:
         paths = tuple(look.path for look in deep)
         yield Finding("unused-bits", "warning", f"{len(deep)} 16-bit images {told}", paths)
+
+
+def _too_bright(folder: Folder) -> Iterator[Finding]:
+    told = too_bright([look.white for look in folder.good], folder.config.images)
+    if told is not None:
+        yield Finding("too-bright", "warning", told)
 
 
 def _duplicates(folder: Folder) -> Iterator[Finding]:
@@ -204,13 +213,13 @@ def _exposure(folder: Folder, good: Sequence[Look]) -> Iterator[Finding]:
 def _too_few(folder: Folder) -> Iterator[Finding]:
     good = tuple(look.path for look in folder.good)
     split, rate = folder.config.split, folder.config.calibration.false_reject
-    how = (split.early_stop, split.calibrate, folder.seed, split.group)
+    how = (split.early_stop, split.calibrate, folder.seed, split.part_of)
     try:
         if folder.variants:  # As `fit` does it: each variant has to be large enough by itself.
             parts = split_variants(Dataset(folder.root, good, (), folder.variants), *how)
         else:
             parts = split_good(good, *how)
-        held_out = len(parts.calibrate)
+        held_out = len(set(split.parts_of(parts.calibrate) or parts.calibrate))
     except DataError as error:
         yield Finding("too-few", "error", str(error))
         return
@@ -246,6 +255,7 @@ FINDERS: tuple[_Finder, ...] = (
     _mixed_sizes,
     _modes,
     _unused_bits,
+    _too_bright,
     _duplicates,
     _near_duplicates,
     _blank,

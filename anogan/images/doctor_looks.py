@@ -13,6 +13,7 @@ from anogan.config import ImagesConfig
 from anogan.errors import ImageError
 from anogan.images.alike import Floats
 from anogan.images.decode import ImageInfo, Pixels, as_model_image, probe, read_as_stored
+from anogan.images.exposure import white_share
 from anogan.images.folders import file_digest
 
 _THUMBNAIL = 32
@@ -34,6 +35,7 @@ class Look:
         highest: Greatest value of any pixel.
         bright: Share of pixels at the upper end of the range.
         dark: Share of pixels at the lower end.
+        white: Share of pixels that are white at the exposure that the config asks for; 0 without a config.
         fits: It has the channels and the bit depth that the config names; None without a config.
     """
 
@@ -48,6 +50,7 @@ class Look:
     highest: int
     bright: float
     dark: float
+    white: float
     fits: bool | None
 
 
@@ -82,6 +85,7 @@ def take_look(path: Path, part: str, config: ImagesConfig | None) -> Look:
         int(pixels.max()),
         float((pixels >= 0.99 * top).all(axis=2).mean()),
         float((pixels <= 0.01 * top).all(axis=2).mean()),
+        white_share(pixels, config) if config is not None and _fits(pixels, config) else 0.0,
         _fits(pixels, config),
     )
 

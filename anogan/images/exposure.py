@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from anogan.config import ImagesConfig
 
 LEVEL = 0.35  # Mean, as a share of the value range: what is nearly three times as bright still fits.
 DARKEST = 0.01  # A mean below it counts as this: a covered lens must not become a picture of its noise.
+_MOST_WHITE = 0.02  # Share of a good image; lamps on bare metal leave less.
 
 
 def exposure_gain(image: NDArray[Any], config: ImagesConfig) -> np.float32:
@@ -26,9 +28,31 @@ def exposure_gain(image: NDArray[Any], config: ImagesConfig) -> np.float32:
     if config.exposure == "keep":
         return np.float32(1)
     top = np.float32(2**config.bit_depth - 1)
-    # Row by row: a sum over millions of pixels at once rounds otherwise in every runtime.
-    mean = image.mean(axis=(1, 2), dtype=np.float32).mean(dtype=np.float32) / top
+    # Whole numbers: a sum of float32 rounds otherwise in every runtime, and beside other images of a batch.
+    total = image.sum(dtype=np.int64)
+    mean = np.float32(np.float64(total) / image.size) / top
     return np.float32(np.float32(LEVEL) / max(mean, np.float32(DARKEST)))
+
+
+def white_share(image: NDArray[Any], config: ImagesConfig) -> float:
+    """Share of an image's pixels that are white at the exposure of the config; (H, W, C), as it came."""
+    limit = (2**config.bit_depth - 1) / float(exposure_gain(image, config))
+    return float((image >= limit).any(axis=2).mean())
+
+
+def too_bright(shares: Sequence[float], config: ImagesConfig) -> str | None:
+    """What to tell where equal exposure makes much of the good images white; None where it does not.
+
+    Args:
+        shares: `white_share` of each good image.
+        config: `exposure`.
+    """
+    if config.exposure == "keep" or not shares or (share := float(np.median(shares))) <= _MOST_WHITE:
+        return None
+    return (
+        f"images.exposure: {config.exposure} makes {share:.0%} of a usual good image white, where no "
+        "defect is seen: it is for parts that fill the picture. Leave it out, or crop a dark background away."
+    )
 
 
 def exposed(image: NDArray[Any], gain: np.float32, bit_depth: int) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,12 @@ from anogan.images.decode import IMAGE_SUFFIXES, probe, read_as_stored
 
 GOOD = "good"
 MIN_GOOD_IMAGES = 5
+
+PartOf = Callable[[Path], str | None]
+
+
+def _no_part(_: Path) -> str | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def split_good(
-    paths: Sequence[Path], early_stop: float, calibrate: float, seed: int, group: str | None = None
+    paths: Sequence[Path], early_stop: float, calibrate: float, seed: int, part_of: PartOf = _no_part
 ) -> Split:
     """Divides the good images by their content.
 
@@ -147,15 +153,13 @@ def split_good(
         early_stop: Share held out to pick the checkpoint, in (0, 1).
         calibrate: Share held out for the threshold, in (0, 1).
         seed: Another seed, another split.
-        group: Regular expression; files stay together whose names give the same first group, or the same
-            match where it has none.
+        part_of: What part a photograph shows; those of one part stay together. None: it is not told.
 
     Returns:
         Three disjoint parts, none empty, each in natural order.
 
     Raises:
-        DataError: Fewer than five images, fewer than three different ones or groups, or a name that `group`
-            does not match.
+        DataError: Fewer than five images, or fewer than three different ones or parts.
     """
     n = len(set(paths))
     if n < MIN_GOOD_IMAGES:
@@ -164,14 +168,11 @@ def split_good(
             f"{n} good image{'' if n == 1 else 's'}{where} cannot be divided into training, early stop and "
             f"calibration; at least {MIN_GOOD_IMAGES} are needed, so capture more."
         )
-    groups = _shuffled_groups(set(paths), seed, group)
+    groups = _shuffled_groups(set(paths), seed, part_of)
     if len(groups) < 3:
-        are, needed = (
-            ("different ones and copies", "different ones") if group is None else ("parts", "different parts")
-        )
         raise DataError(
-            f"the {n} good images in {paths[0].parent} are {len(groups)} {are}; "
-            f"at least 3 {needed} are needed, so capture more."
+            f"the {n} good images in {paths[0].parent} are {len(groups)} different ones and copies, or "
+            "photographs of one part; at least 3 different ones are needed, so capture more."
         )
     calibration = _take(groups, round(n * calibrate), keep=2)
     stopping = _take(groups, round(n * early_stop), keep=1)
@@ -180,7 +181,7 @@ def split_good(
 
 
 def split_variants(
-    dataset: Dataset, early_stop: float, calibrate: float, seed: int, group: str | None = None
+    dataset: Dataset, early_stop: float, calibrate: float, seed: int, part_of: PartOf = _no_part
 ) -> Split:
     """`split_good` of each variant by itself, so that each is trained on, stopped on and calibrated with.
 
@@ -195,7 +196,7 @@ def split_variants(
                 f"{first} and {path} are the same image in two variants; keep it where it belongs."
             )
     own = [[path for path in dataset.good if path.parent.name == name] for name in dataset.variants]
-    splits = [split_good(paths, early_stop, calibrate, seed, group) for paths in own]
+    splits = [split_good(paths, early_stop, calibrate, seed, part_of) for paths in own]
     return Split(
         tuple(path for split in splits for path in split.train),
         tuple(path for split in splits for path in split.early_stop),
@@ -361,27 +362,25 @@ def _tell_unreadable(error: OSError) -> None:
     raise DataError(f"{error.filename} cannot be read ({error.strerror}); check its permissions.") from error
 
 
-def _shuffled_groups(paths: Iterable[Path], seed: int, group: str | None) -> list[list[Path]]:
-    """Files of equal content or one group together, in an order that depends on content and seed alone."""
+def _shuffled_groups(paths: Iterable[Path], seed: int, part_of: PartOf) -> list[list[Path]]:
+    """Files of equal content or one part together, in an order that depends on content and seed alone."""
     copies: dict[str, list[Path]] = {}
     for path in paths:
         copies.setdefault(file_digest(path), []).append(path)
-    groups = [copies[digest] for digest in sorted(copies)]
-    if group is not None:
-        groups = _joined(groups, re.compile(group))
+    groups = _joined([copies[digest] for digest in sorted(copies)], part_of)
     order = np.random.default_rng(seed).permutation(len(groups))
     return [groups[i] for i in order]
 
 
-def _joined(groups: Sequence[list[Path]], pattern: re.Pattern[str]) -> list[list[Path]]:
-    """Those that share a name's group become one, in the order of their first members."""
+def _joined(groups: Sequence[list[Path]], part_of: PartOf) -> list[list[Path]]:
+    """Those that show one part become one, in the order of their first members."""
     joined = dict(enumerate(groups))
-    home: dict[str, int] = {}  # Where the files of each name's group are, or were before they moved,
+    home: dict[str, int] = {}  # Where the files of each part are, or were before they moved,
     moved: dict[int, int] = {}  # and where they moved to.
     for number, files in enumerate(groups):
-        for name in {_group_of(path, pattern) for path in files}:
+        for part in {part for path in files if (part := part_of(path)) is not None}:
             ends = []
-            for end in (home.setdefault(name, number), number):
+            for end in (home.setdefault(part, number), number):
                 while end in moved:
                     end = moved[end]
                 ends.append(end)
@@ -390,16 +389,6 @@ def _joined(groups: Sequence[list[Path]], pattern: re.Pattern[str]) -> list[list
                 joined[first] = joined[first] + joined.pop(last)
                 moved[last] = first
     return list(joined.values())
-
-
-def _group_of(path: Path, pattern: re.Pattern[str]) -> str:
-    found = pattern.search(path.name)
-    if found is None:
-        raise DataError(
-            f"split.group '{pattern.pattern}' matches nothing in the name of {path}; name the part in "
-            "every file, or leave split.group out."
-        )
-    return str(found.group(1) if pattern.groups else found.group())
 
 
 def _take(groups: list[list[Path]], target: int, keep: int) -> list[Path]:

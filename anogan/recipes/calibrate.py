@@ -82,6 +82,7 @@ def calibrate_scorer(
         review_share=config.review_share,
         statistics=statistics,
         names=[path.name for path in threshold_paths],
+        parts=scorer.config.split.parts_of(threshold_paths),
         leave_out_outliers=config.leave_out_outliers,
     )
 
@@ -92,6 +93,7 @@ def calibrate_model(
     *,
     false_reject: float | None = None,
     review_share: float | None = None,
+    leave_out_outliers: bool | None = None,
     on_image: OnImage = _silent,
 ) -> Calibration:
     """A new threshold for a saved model from other good images; the model is replaced.
@@ -101,11 +103,13 @@ def calibrate_model(
         model: The model folder; see `default_model_path`.
         false_reject: Share of good parts rejected, at most; by default what was asked for last.
         review_share: Share of good parts that may go to review; by default what was asked for last.
+        leave_out_outliers: Whether the threshold does without images that score far above the others; by
+            default as last.
         on_image: Told (path, index, total) after each image.
 
     Raises:
         ConfigError: A share is none that `calibration` in a config takes.
-        DataError: There are no good images.
+        DataError: There are no good images, or one whose name lacks the part that `split.group` looks for.
         CalibrationError: Images that trained the model are among them, or all scores are unusable.
     """
     path = default_model_path(model)
@@ -117,10 +121,17 @@ def calibrate_model(
     images = scan_dataset(data).good
     if not images:  # Its test images are no substitute, and some of them are defective.
         raise DataError(f"{data} holds test/ but no good/; name a folder of good images, or add good/ there.")
+    parts = scorer.config.split.parts_of(images)
     hashes = _fresh_hashes(bundle, images)
     scores = good_scores(scorer, dict(scorer.calibration.statistics), images, on_image)
-    names = [path.name for path in images]
-    calibration = recalibrated(scorer.calibration, scores, *rates, names=names)
+    calibration = recalibrated(
+        scorer.calibration,
+        scores,
+        *rates,
+        names=[path.name for path in images],
+        parts=parts,
+        leave_out_outliers=leave_out_outliers,
+    )
     save_bundle(path, with_calibration(bundle, calibration, source=str(data.resolve()), hashes=hashes))
     return calibration
 

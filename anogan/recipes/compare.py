@@ -252,6 +252,8 @@ def _fit_baseline(
     )
     scorer = BaselineScorer(baseline, config, size)
     calibration = calibrate_scorer(scorer, split.early_stop, split.calibrate)
+    if (warning := calibration.outlier_warning()) is not None:
+        session.reporter.event(f"{name}: {warning}")
     return scorer.with_calibration(calibration), round(time.monotonic() - started, 1)
 
 

@@ -66,7 +66,7 @@ def export_model(
             f"{source} has no image that this model was not trained on; give --data a folder with held-out "
             "or test images."
         )
-    needs_good = bool(cut_steps) or precision != "fp32"
+    calibrating = good[:CALIBRATION_IMAGES] if cut_steps or precision != "fp32" else []
     images = _within_steps(bundle, [_read(bundle, image) for image in chosen])
     return export_scorer(
         scorer_of(bundle, runtime=runtime),
@@ -77,7 +77,8 @@ def export_model(
         calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
         cut_steps=cut_steps,
         single_step=single_step,
-        good_images=[_read(bundle, image) for image in good[:CALIBRATION_IMAGES]] if needs_good else (),
+        good_images=[_read(bundle, image) for image in calibrating],
+        good_paths=calibrating,
         event=event,
     )
 

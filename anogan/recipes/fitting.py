@@ -23,6 +23,7 @@ from anogan.gan.logbook import event_files, history_csv
 from anogan.gan.loop import History
 from anogan.gan.processes import share_out, together
 from anogan.images.decode import unused_bits
+from anogan.images.exposure import too_bright, white_share
 from anogan.images.folders import Split, scan_dataset
 from anogan.images.registration import Pixels
 from anogan.inspection import Inspection
@@ -108,7 +109,8 @@ def fit(
     split = split_dataset(dataset, config)
     hashes = hashes_of(split)
     refuse_leak(dataset, hashes)
-    _warn_of_shortfall(config, len(split.calibrate), reporter)
+    parts = config.split.parts_of(split.calibrate) or split.calibrate
+    _warn_of_shortfall(config, len(set(parts)), reporter)
     image_size = network_image_size(split, config)
     set_threads(config.runtime)
     device = pick_device(config.runtime)
@@ -138,7 +140,7 @@ def _read_fit_images(
 ) -> tuple[Good, Good]:
     """Images to train on and to stop on, once it is sure that a training can learn from them."""
     good, held_out = read_good(split, config, image_size)
-    _warn_of_unused_bits(good.images, reporter)
+    _warn_of_light(good.images, config, reporter)
     refuse_unfit_tiles(good, config)
     return good, held_out
 
@@ -182,10 +184,14 @@ def _warn_of_shortfall(config: Config, n: int, reporter: Reporter) -> None:
         )
 
 
-def _warn_of_unused_bits(images: Sequence[Pixels], reporter: Reporter) -> None:
+def _warn_of_light(images: Sequence[Pixels], config: Config, reporter: Reporter) -> None:
     told = unused_bits([int(image.max()) for image in images if image.dtype == np.uint16])
     if told is not None:
         reporter.event(f"The images {told}")
+    as_loaded = config.images.model_copy(update={"exposure": "keep"})  # It has its exposure already.
+    white = too_bright([white_share(image, as_loaded) for image in images], config.images)
+    if white is not None:
+        reporter.event(white)
 
 
 def _metadata(

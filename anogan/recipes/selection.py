@@ -128,6 +128,14 @@ def with_score_settings(scorer: Scorer, score: ScoreConfig) -> Scorer:
     return Scorer(replace(scorer.model, config=scorer.config.model_copy(update={"score": score})))
 
 
+def _raw(scorer: Scorer) -> Scorer:
+    """Without smoothing, for images as `load_images` gives them: at their exposure already."""
+    config = scorer.config
+    score = config.score.model_copy(update={"smoothing_sigma": 0.0})
+    images = config.images.model_copy(update={"exposure": "keep"})
+    return Scorer(replace(scorer.model, config=config.model_copy(update={"score": score, "images": images})))
+
+
 class _Trial:
     """Raw evidence of good images and their damaged copies, and the settings tried on it."""
 
@@ -139,8 +147,7 @@ class _Trial:
         variants: Sequence[str | None],
     ) -> None:
         self._config = config = scorer.config
-        unsmoothed = config.score.model_copy(update={"smoothing_sigma": 0.0})
-        raw = with_score_settings(scorer, unsmoothed)
+        raw = _raw(scorer)
         levels = two_levels(images)
         self._clean: list[Parts] = []
         self._damaged: list[Parts] = []

@@ -46,7 +46,7 @@ def split_dataset(dataset: Dataset, config: Config) -> Split:
         DataError: There are too few.
     """
     divide = config.split
-    how = (divide.early_stop, divide.calibrate, config.seed, divide.group)
+    how = (divide.early_stop, divide.calibrate, config.seed, divide.part_of)
     return split_variants(dataset, *how) if dataset.variants else split_good(dataset.good, *how)
 
 

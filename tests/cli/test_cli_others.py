@@ -144,7 +144,12 @@ def test_calibrate_and_info_name_a_defective_part_among_the_good_ones(
     for text in (outcome.stderr, told.stdout):
         words = " ".join(text.split())
         assert "1 of 31 held-out good images scores far above the others: scratched.png" in words
-        assert "calibration.leave_out_outliers: true" in words
+        assert "calibration.leave_out_outliers" in words
+    again = cli(
+        "calibrate", "--data", folder, "--model", own_model, "--false-reject", "0.05", "--leave-out-outliers"
+    )
+    assert "did not count for the threshold: scratched.png" in " ".join(again.stderr.split())
+    assert load_bundle(own_model).calibration["estimate"]["n_left_out"] == 1
 
 
 def test_calibrate_says_how_many_more_images_a_promise_needs(

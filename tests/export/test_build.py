@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from anogan.config import Config
 from anogan.errors import CalibrationError, ExportError, ImageError, ShapeError
 from anogan.export.build import build_scorer, pixels_per_tile
+from anogan.images.exposure import DARKEST, LEVEL, exposure_gain
 from anogan.inspection import Verdict
 from anogan.scoring import Scorer
 from tests.export.conftest import build_model, build_torch_scorer, random_images, session_run, small_config
@@ -193,9 +194,12 @@ def test_per_pixel_calibration_of_each_scale_is_applied_where_it_belongs() -> No
     assert_agrees(scorer, run(image=np.stack(images)), images, 2e-5)
 
 
+@pytest.mark.parametrize("exposure", ["keep", "mean"])
 @pytest.mark.parametrize("scales", [[1.0], [1.0, 0.8]])
-def test_score_is_the_same_to_the_bit_in_every_batch_order_and_chunking(scales: list[float]) -> None:
-    model = build_model(small_config(tiles={"scales": scales}), (40, 75))
+def test_score_is_the_same_to_the_bit_in_every_batch_order_and_chunking(
+    scales: list[float], exposure: str
+) -> None:
+    model = build_model(small_config(tiles={"scales": scales}, images={"exposure": exposure}), (40, 75))
     scorer = build_torch_scorer(model)
     assert scorer.calibration is not None
     whole = session_run(build_scorer(model, scorer.calibration))
@@ -207,6 +211,20 @@ def test_score_is_the_same_to_the_bit_in_every_batch_order_and_chunking(scales: 
         np.testing.assert_array_equal(chunked(image=images)[name], value)
         for index in range(3):
             np.testing.assert_array_equal(whole(image=images[index : index + 1])[name][0], value[index])
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_dark_and_spotted_photographs_get_the_exposure_that_pytorch_gives(bit_depth: int) -> None:
+    images = {"exposure": "mean", "bit_depth": bit_depth}
+    scorer, run = scorers({"images": images, "search": {"steps": 0}}, (40, 56))
+    dark, spotted = (image // 60 for image in images_of(scorer.config, 2, (40, 56)))
+    spotted[4:9, 6:12] = 2**bit_depth - 1  # Beyond the range after the gain.
+    covered = np.zeros_like(dark)
+    for image in (dark, spotted, covered):
+        gain = exposure_gain(image, scorer.config.images)
+        assert_agrees(scorer, run(image=image[None]), [image], 2e-5)
+        assert gain > 2
+    assert exposure_gain(covered, scorer.config.images) == np.float32(LEVEL) / np.float32(DARKEST)
 
 
 def test_fewer_tiles_are_searched_at_once_with_attention_over_many_places() -> None:

@@ -154,8 +154,29 @@ def test_a_weaker_promise_than_the_models_is_told(
     words = [line for line in told if "promise" in line]
     assert len(words) == is_told
     if is_told:
-        assert "stands on 8 good images" in words[0]
+        assert "stands on 8 good parts" in words[0]
         assert "11.111% of good parts are rejected and not 9.756%" in words[0]
+
+
+def test_thresholds_that_the_export_sets_heed_parts_and_name_outliers(tmp_path: Path) -> None:
+    model = build_model(small_config(split={"group": r"part(\d+)"}), SIZE)
+    scorer = build_torch_scorer(model)
+    good = [np.full((*SIZE, 3), 100 + i % 3, np.uint8) for i in range(50)]
+    good[7] = random_images(1, SIZE)[0]
+    paths = [Path(f"shot{i % 2}_part{i // 2}.png") for i in range(50)]
+    told: list[str] = []
+    exported = export_scorer(
+        scorer,
+        tmp_path / "s.onnx",
+        images=good[:1],
+        cut_steps=[0],
+        good_images=good,
+        good_paths=paths,
+        event=told.append,
+    )
+    assert exported.manifest.calibrations[-1].n_good == 25
+    assert any("at 0 search steps 1 of 25 held-out good images scores far above" in line for line in told)
+    assert any("shot1_part3.png" in line for line in told)
 
 
 @pytest.mark.parametrize("single_step", [False, True])

@@ -10,7 +10,7 @@ import pytest
 
 from anogan.config import ImagesConfig
 from anogan.gan.tiles import load_images
-from anogan.images.exposure import DARKEST, LEVEL, exposed, exposure_gain
+from anogan.images.exposure import DARKEST, LEVEL, exposed, exposure_gain, too_bright, white_share
 from tests.export.conftest import small_config
 
 MEAN = ImagesConfig(exposure="mean")
@@ -41,6 +41,29 @@ def test_highlights_are_cut_off_at_the_top_of_the_range() -> None:
     image[0, 0] = 250
 
     assert exposed(image, exposure_gain(image, MEAN), 8).max() == 255
+
+
+def test_a_bright_part_on_a_dark_ground_is_told() -> None:
+    image = np.full((20, 20, 1), 12, np.uint8)
+    image[5:15, 5:15] = 170
+    share = white_share(image, MEAN)
+
+    assert share == 0.25
+    assert white_share(image, ImagesConfig()) == 0
+    told = too_bright([share] * 3, MEAN)
+    assert told is not None
+    assert "25% of a usual good image white" in told
+    assert too_bright([share], ImagesConfig()) is None
+    assert too_bright([white_share(_picture(), MEAN)], MEAN) is None
+
+
+def test_the_mean_is_exact_however_large_the_image() -> None:
+    image = np.full((1024, 1024, 1), 65535, np.uint16)
+    image[::2] = 65533
+    config = ImagesConfig(channels=1, bit_depth=16, exposure="mean")
+    mean = np.float32(65534) / np.float32(65535)
+
+    assert exposure_gain(image, config) == np.float32(LEVEL) / mean
 
 
 def test_a_covered_lens_stays_dark() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anogan.config import SplitConfig
 from anogan.errors import DataError, ImageError
 from anogan.images.decode import write_image
 from anogan.images.folders import (
@@ -193,7 +194,7 @@ def test_photographs_of_one_part_stay_together(tmp_path: Path, seed: int, expres
         path.rename(path.with_name(f"exp{i % 3}_part{i // 3}.png"))
         for i, path in enumerate(draw_many(tmp_path, 30))
     ]
-    split = split_good(paths, 0.2, 0.3, seed, expression)
+    split = split_good(paths, 0.2, 0.3, seed, SplitConfig(group=expression).part_of)
     parts = [
         {path.stem.split("_")[1] for path in own} for own in (split.train, split.early_stop, split.calibrate)
     ]
@@ -206,17 +207,29 @@ def test_parts_that_share_a_copy_stay_together(tmp_path: Path) -> None:
     paths = [path.rename(path.with_name(f"part{i}.png")) for i, path in enumerate(draw_many(tmp_path, 8))]
     chain = [shutil.copy(paths[i], tmp_path / f"again_part{i + 1}.png") for i in range(4)]
     for seed in range(8):
-        split = split_good([*paths, *chain], 0.2, 0.3, seed, r"part(\d)")
+        split = split_good([*paths, *chain], 0.2, 0.3, seed, SplitConfig(group=r"part(\d)").part_of)
         for own in (split.train, split.early_stop, split.calibrate):
             assert len(set(own) & {*paths[:5], *chain}) in (0, 9)
 
 
 def test_a_name_without_the_part_is_told(tmp_path: Path) -> None:
     paths = draw_many(tmp_path, 6)
-    with pytest.raises(DataError, match=r"split.group 'part\(\\d\+\)' matches nothing in the name of"):
-        split_good(paths, 0.1, 0.25, 0, r"part(\d+)")
-    with pytest.raises(DataError, match="are 1 parts; at least 3 different parts"):
-        split_good(paths, 0.1, 0.25, 0, r"\.png")
+    with pytest.raises(DataError, match=r"split.group 'part\(\\d\+\)' finds no part in the name of"):
+        split_good(paths, 0.1, 0.25, 0, SplitConfig(group=r"part(\d+)").part_of)
+    with pytest.raises(DataError, match="at least 3 different ones"):
+        split_good(paths, 0.1, 0.25, 0, SplitConfig(group=r"\.png").part_of)
+
+
+def test_the_group_that_took_part_names_the_part() -> None:
+    split = SplitConfig(group=r"part(\d+)|board(\d+)")
+    assert [split.part_of(Path(name)) for name in ("part1.png", "board7.png", "x_board8.png")] == [
+        "1",
+        "7",
+        "8",
+    ]
+    assert SplitConfig().parts_of([Path("a.png")]) is None
+    with pytest.raises(DataError, match="finds no part"):
+        SplitConfig(group=r"part(\d*)").part_of(Path("part.png"))
 
 
 @pytest.mark.parametrize("shares", [(0.01, 0.01), (0.1, 0.89), (0.49, 0.5)])

@@ -134,6 +134,17 @@ def test_a_model_without_a_head_is_not_offered_weights_of_one(images: list[NDArr
     assert all(c.score.head_weight == 0 for c in pick_score_settings(headless, images).candidates[1:])
 
 
+def test_images_get_their_exposure_once() -> None:
+    """Pixels of training are at one brightness already; measured again, cut highlights would change it."""
+    scorer = scorer_with(**WRONG)
+    equal = scorer.config.model_copy(
+        update={"images": scorer.config.images.model_copy(update={"exposure": "mean"})}
+    )
+    images = [part(seed) // 4 for seed in range(3)]  # Darker than any that was made equally bright.
+    with_exposure = Scorer(replace(scorer.model, config=equal))
+    assert pick_score_settings(with_exposure, images) == pick_score_settings(scorer, images)
+
+
 def test_too_few_images_leave_the_settings_alone(images: list[NDArray[np.uint8]]) -> None:
     scorer = scorer_with(**WRONG)
     found = pick_score_settings(scorer, images[: MIN_IMAGES - 1])

@@ -167,6 +167,21 @@ def test_a_pattern_is_known_under_another_light_and_pixels_are_not() -> None:
     )
 
 
+@pytest.mark.parametrize(("distinct", "is_learned"), [(1, False), (40, True)])
+def test_photographs_drawn_again_and_again_make_no_memory_of_patterns(
+    distinct: int, is_learned: bool
+) -> None:
+    config = _config(memory=PATTERN)
+    rng = np.random.default_rng(2)
+    whole = [rng.integers(10, 30, (32, 32, 1), np.uint8) for _ in range(80)]  # Each is one tile.
+    for image in whole:
+        cv2.circle(image, [int(v) for v in rng.integers(6, 26, 2)], 4, 230, -1)
+    source, held_out = TileSource(whole[:distinct], config, 3), TileSource(whole[40:], config, 1)
+    inverter = Inverter(config, GanStage(config, source, held_out, CPU).finish(), torch.ones(3))
+    memory = learn_memory(config, source, held_out, inverter, BrightAlarms())
+    assert (memory is not None) == is_learned
+
+
 def test_the_pattern_is_the_window_less_its_mean_by_its_deviation() -> None:
     memory, config = _learned(memory=PATTERN)
     assert memory is not None
