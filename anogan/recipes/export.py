@@ -67,6 +67,7 @@ def export_model(
             "or test images."
         )
     calibrating = good[:CALIBRATION_IMAGES] if cut_steps or precision != "fp32" else []
+    bundle.config.split.parts_of(calibrating)  # A name without its part is told before minutes of work.
     images = _within_steps(bundle, [_read(bundle, image) for image in chosen])
     return export_scorer(
         scorer_of(bundle, runtime=runtime),
