@@ -127,6 +127,10 @@ class SplitConfig(Section):
         """`part_of` of each; None without `group`."""
         return None if self.group is None else [str(self.part_of(path)) for path in paths]
 
+    def n_parts(self, paths: Sequence[Path]) -> int:
+        """How many parts the photographs show; without `group` each shows its own."""
+        return len(set(self.parts_of(paths) or paths))
+
 
 class AugmentationStep(Section):
     """One albumentations transform by its class name."""

@@ -141,7 +141,7 @@ def _unused_bits(folder: Folder) -> Iterator[Finding]:
 
 
 def _too_bright(folder: Folder) -> Iterator[Finding]:
-    told = too_bright([look.white for look in folder.good], folder.config.images)
+    told = too_bright((look.white for look in folder.good), folder.config.images)
     if told is not None:
         yield Finding("too-bright", "warning", told)
 
@@ -219,7 +219,7 @@ def _too_few(folder: Folder) -> Iterator[Finding]:
             parts = split_variants(Dataset(folder.root, good, (), folder.variants), *how)
         else:
             parts = split_good(good, *how)
-        held_out = len(set(split.parts_of(parts.calibrate) or parts.calibrate))
+        held_out = split.n_parts(parts.calibrate)
     except DataError as error:
         yield Finding("too-few", "error", str(error))
         return

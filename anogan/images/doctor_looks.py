@@ -67,6 +67,7 @@ def take_look(path: Path, part: str, config: ImagesConfig | None) -> Look:
     """
     info = probe(path)
     pixels = read_as_stored(path)
+    fits = _fits(pixels, config)
     top = 2**info.bit_depth - 1
     # Luma, which JPEG keeps at full resolution: re-encoding changes it least.
     weights = _LUMA if info.channels == 3 else np.ones(1, np.float32)
@@ -85,8 +86,8 @@ def take_look(path: Path, part: str, config: ImagesConfig | None) -> Look:
         int(pixels.max()),
         float((pixels >= 0.99 * top).all(axis=2).mean()),
         float((pixels <= 0.01 * top).all(axis=2).mean()),
-        white_share(pixels, config) if config is not None and _fits(pixels, config) else 0.0,
-        _fits(pixels, config),
+        white_share(pixels, config) if config is not None and fits else 0.0,
+        fits,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,17 @@ def white_share(image: NDArray[Any], config: ImagesConfig) -> float:
     return float((image >= limit).any(axis=2).mean())
 
 
-def too_bright(shares: Sequence[float], config: ImagesConfig) -> str | None:
+def too_bright(shares: Iterable[float], config: ImagesConfig) -> str | None:
     """What to tell where equal exposure makes much of the good images white; None where it does not.
 
     Args:
-        shares: `white_share` of each good image.
+        shares: `white_share` of each good image; not looked at where each keeps its own exposure.
         config: `exposure`.
     """
-    if config.exposure == "keep" or not shares or (share := float(np.median(shares))) <= _MOST_WHITE:
+    if config.exposure == "keep":
+        return None
+    share = float(np.median(list(shares) or [0.0]))
+    if share <= _MOST_WHITE:
         return None
     return (
         f"images.exposure: {config.exposure} makes {share:.0%} of a usual good image white, where no "

@@ -109,8 +109,7 @@ def fit(
     split = split_dataset(dataset, config)
     hashes = hashes_of(split)
     refuse_leak(dataset, hashes)
-    parts = config.split.parts_of(split.calibrate) or split.calibrate
-    _warn_of_shortfall(config, len(set(parts)), reporter)
+    _warn_of_shortfall(config, config.split.n_parts(split.calibrate), reporter)
     image_size = network_image_size(split, config)
     set_threads(config.runtime)
     device = pick_device(config.runtime)
@@ -189,7 +188,7 @@ def _warn_of_light(images: Sequence[Pixels], config: Config, reporter: Reporter)
     if told is not None:
         reporter.event(f"The images {told}")
     as_loaded = config.images.model_copy(update={"exposure": "keep"})  # It has its exposure already.
-    white = too_bright([white_share(image, as_loaded) for image in images], config.images)
+    white = too_bright((white_share(image, as_loaded) for image in images), config.images)
     if white is not None:
         reporter.event(white)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.calibration import MapStatistics, combine, fit_map_statistics, pool, smooth
-from anogan.config import ScoreConfig
+from anogan.config import ImagesConfig, ScoreConfig
 from anogan.images.registration import Aligner, align_all
 from anogan.images.synthetic_defects import draw_defects, two_levels
 from anogan.metrics import PixelCurve, auroc_standard_error, image_auroc
@@ -125,7 +125,11 @@ def pick_score_settings(
 
 def with_score_settings(scorer: Scorer, score: ScoreConfig) -> Scorer:
     """The same model under other score settings, without a calibration: the old one no longer fits."""
-    return Scorer(replace(scorer.model, config=scorer.config.model_copy(update={"score": score})))
+    return _with_sections(scorer, score=score)
+
+
+def _with_sections(scorer: Scorer, **sections: ScoreConfig | ImagesConfig) -> Scorer:
+    return Scorer(replace(scorer.model, config=scorer.config.model_copy(update=sections)))
 
 
 def _raw(scorer: Scorer) -> Scorer:
@@ -133,7 +137,7 @@ def _raw(scorer: Scorer) -> Scorer:
     config = scorer.config
     score = config.score.model_copy(update={"smoothing_sigma": 0.0})
     images = config.images.model_copy(update={"exposure": "keep"})
-    return Scorer(replace(scorer.model, config=config.model_copy(update={"score": score, "images": images})))
+    return _with_sections(scorer, score=score, images=images)
 
 
 class _Trial:

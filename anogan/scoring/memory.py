@@ -179,13 +179,12 @@ def learn_memory(
     alarms = _Alarms(config, inverter, head, lambda done: progress(done, n + n_held_out))
     known = alarms.of(source, n, window)
     unseen = alarms.of(held_out, n_held_out, window + 2 * STRIDE * AROUND)
+    n_unseen = len(unseen)
     if pattern:  # A photograph that was drawn twice says nothing new.
-        known = np.unique(known, axis=0)
-    if min(len(known), len(np.unique(unseen, axis=0))) < _FEWEST:
+        known, n_unseen = _patterns(np.unique(known, axis=0)), len(np.unique(unseen, axis=0))
+    if min(len(known), n_unseen) < _FEWEST:
         return None
     weight = _window_weight(window)
-    if pattern:
-        known = _patterns(known)
     mean, components = _principal_components(_blurred(known) * weight, config.seed)
     kernels = _blurred(components.reshape(-1, *known.shape[1:]) * weight)
     if pattern:
