@@ -252,6 +252,29 @@ def test_outliers_are_named_highest_first_and_count_unless_they_are_left_out() -
     assert "did not count" in warning
 
 
+def test_it_is_known_how_many_of_those_that_count_trained_the_networks() -> None:
+    values = np.concatenate([GOOD_SCORES, [15.0]])
+    trained = [True] * 50 + [False] * 28 + [True]
+    found, kept = (
+        calibrate(
+            values,
+            false_reject=0.03,
+            review_share=0.05,
+            statistics=STATISTICS,
+            leave_out_outliers=leave_out,
+            trained=trained,
+        )
+        for leave_out in (True, False)
+    )
+    assert (found.estimate.n_good, found.estimate.n_trained) == (78, 50)
+    assert (kept.estimate.n_good, kept.estimate.n_trained) == (79, 51)
+    warning = kept.outlier_warning()
+    assert warning is not None
+    assert "1 of 79 good images scores" in warning
+    again = recalibrated(found, GOOD_SCORES, 0.03, 0.05)
+    assert again.estimate.n_trained == 0  # Other images, held out all of them.
+
+
 def test_left_out_images_are_remembered_and_so_is_the_choice() -> None:
     calibration = contaminated(leave_out=True)
     tree = json.loads(json.dumps(calibration.to_json_dict()))
@@ -267,7 +290,8 @@ def test_left_out_images_are_remembered_and_so_is_the_choice() -> None:
 
 def test_a_calibration_of_before_there_were_outliers_can_be_read() -> None:
     tree = made().to_json_dict()
-    del tree["outliers"], tree["leave_out_outliers"], tree["estimate"]["n_left_out"]
+    del tree["outliers"], tree["leave_out_outliers"]
+    del tree["estimate"]["n_left_out"], tree["estimate"]["n_trained"]
     assert Calibration.from_json_dict(tree, made().to_arrays()) == made()
 
 

@@ -17,6 +17,8 @@ from anogan.calibration.evidence import (
     spread,
 )
 from anogan.calibration.threshold import (
+    CROSS_FITTED,
+    HELD_OUT,
     Calibration,
     ThresholdEstimate,
     calibrate,
@@ -27,6 +29,8 @@ from anogan.calibration.threshold import (
 )
 
 __all__ = [
+    "CROSS_FITTED",
+    "HELD_OUT",
     "PARTS",
     "Calibration",
     "MapStatistics",

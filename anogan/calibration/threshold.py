@@ -18,6 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from anogan.calibration.evidence import FloatMap, MapStatistics, in_order
 from anogan.errors import BundleError, CalibrationError, ConfigError
 
+# What a threshold was set on, as models and reports say it.
+HELD_OUT = "held-out good images"
+CROSS_FITTED = "held-out and cross-fitted good images"
 _CONFIDENCE = 0.95
 # Interquartile ranges above the upper quartile. Scores are maxima, whose tail is Gumbel's: of a hundred, one
 # lies beyond this in 1 of 90 calibrations, and beyond Tukey's 3 in 1 of 4.
@@ -59,6 +62,8 @@ class ThresholdEstimate:
         images_needed: Good images that certify `requested`.
         shortfall: Good images missing for that; 0 when the promise holds.
         n_left_out: Outliers among the good images that do not count; the promise is not for such parts.
+        n_trained: Of the `n_good`, how many trained the networks, each scored with a memory that does not
+            know it; 0 for held-out images alone.
     """
 
     threshold: float
@@ -69,6 +74,7 @@ class ThresholdEstimate:
     images_needed: int
     shortfall: int
     n_left_out: int = 0
+    n_trained: int = 0
 
     def summary(self, threshold: float, review_threshold: float) -> dict[str, Any]:
         """What a report says: the thresholds in force, and the promise of the calibrated one."""
@@ -79,6 +85,7 @@ class ThresholdEstimate:
             "interval": self.interval,
             "n_good": self.n_good,
             "n_left_out": self.n_left_out,
+            "n_trained": self.n_trained,
             "warning": self.warning(),
         }
 
@@ -229,7 +236,8 @@ class Calibration:
         n, more = len(self.outliers), len(self.outliers) - _NAMED
         images = ", ".join(self.outliers[:_NAMED]) + (f" and {more} more" if more > 0 else "")
         verb = "scores" if n == 1 else "score"
-        found = f"{n} of {len(self.scores)} held-out good images {verb} far above the others"
+        which = "good images" if self.estimate.n_trained else HELD_OUT
+        found = f"{n} of {len(self.scores)} {which} {verb} far above the others"
         if self.estimate.n_left_out:
             return (
                 f"{found} and did not count for the threshold: {images}. Parts like these will be rejected."
@@ -306,6 +314,7 @@ def calibrate(
     names: Sequence[str] | None = None,
     parts: Sequence[str] | None = None,
     leave_out_outliers: bool = False,
+    trained: Sequence[bool] | None = None,
 ) -> Calibration:
     """Threshold and review band from the scores of good images.
 
@@ -320,21 +329,24 @@ def calibrate(
         parts: That the images show, n; of each the highest score counts alone, since photographs of one part
             do not vary as parts do. By default each shows its own.
         leave_out_outliers: Whether the thresholds do without `outliers`.
+        trained: Whether each image trained the networks, n; by default none did.
 
     Raises:
         CalibrationError: See `conformal_threshold`.
     """
     values = _checked_scores(scores)
     names = [f"number {index}" for index in range(len(values))] if names is None else names
+    known = np.zeros(len(values), np.bool_) if trained is None else np.array(trained, np.bool_)
     if parts is not None:
         highest = _highest_of_each(values, parts)
-        values, names = values[highest], [names[index] for index in highest]
+        values, names, known = values[highest], [names[index] for index in highest], known[highest]
     far = outliers(values)
-    kept = values[~far] if leave_out_outliers else values
+    counts = ~far if leave_out_outliers else np.ones_like(far)
+    kept = values[counts]
     estimate = conformal_threshold(kept, false_reject)
     highest_first = sorted(np.flatnonzero(far), key=lambda index: -values[index])
     return Calibration(
-        estimate=replace(estimate, n_left_out=len(values) - len(kept)),
+        estimate=replace(estimate, n_left_out=len(values) - len(kept), n_trained=int(known[counts].sum())),
         review_threshold=_review_threshold(kept, review_share, estimate.threshold),
         review_share=float(review_share),
         scores=tuple(np.sort(values).tolist()),

@@ -123,6 +123,12 @@ class CalibrationConfig(Section):
         "count for the threshold: a defective part among the good ones would hide defects. They are named "
         "either way.",
     )
+    cross_fit: bool = Field(
+        False,
+        description="The training images set the threshold as well as the held-out ones, each scored with a "
+        "memory that never saw its part (see `memory`): a surer threshold from the same images. Only where "
+        "networks score images that they learned from like others; `fit` compares both and tells.",
+    )
     review_share: float = Field(
         0.05, ge=0, lt=1, description="Share of good parts that may go to review (0: no band)."
     )

@@ -99,6 +99,11 @@ class TileSource:
         """The same images drawn in another random order."""
         return TileSource(self._images, self._config, stream, self._variants)
 
+    def only(self, indices: Sequence[int]) -> TileSource:
+        """Some of the images alone."""
+        images = [self._images[index] for index in indices]
+        return TileSource(images, self._config, self._stream, [self._variants[index] for index in indices])
+
     def plain(self) -> TileSource:
         """The same images without augmentation."""
         config = self._config.model_copy(update={"augmentation": ()})

@@ -204,6 +204,26 @@ def split_variants(
     )
 
 
+def shares_of(paths: Sequence[Path], n: int, seed: int, part_of: PartOf = _no_part) -> list[int]:
+    """Parts images into n shares, photographs of one part and equal files together.
+
+    Args:
+        paths: Images.
+        n: Shares; fewer where there are not so many different parts.
+        seed: Decides which image goes where.
+        part_of: The part that a photograph shows, or None.
+
+    Returns:
+        The number of each image's share, from 0 on, each number at least once.
+    """
+    number = {
+        path: index % n
+        for index, files in enumerate(_shuffled_groups(paths, seed, part_of))
+        for path in files
+    }
+    return [number[path] for path in paths]
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits.
 

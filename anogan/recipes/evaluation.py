@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.bundle import Bundle, default_model_path, load_bundle
+from anogan.calibration import CROSS_FITTED, HELD_OUT
 from anogan.errors import CalibrationError, DataError, ImageError
 from anogan.files import write_json
 from anogan.images.decode import probe, read_image
 from anogan.images.folders import GOOD, Sample, file_digest, read_mask, scan_dataset
 from anogan.inspection import Inspection
 from anogan.metrics import Evaluation, PixelCurves, evaluate_scores
-from anogan.recipes.calibrate import HELD_OUT
 from anogan.recipes.good_images import TRAINED_ON, hashes_in
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import score_files
@@ -109,7 +109,7 @@ def evaluate(
 def _require_good_calibration(bundle: Bundle, path: Path) -> None:
     """Figures at a threshold that saw the test images would flatter the model."""
     calibrated_on = bundle.metadata.get("calibrated_on", "unknown images")
-    if calibrated_on != HELD_OUT:
+    if calibrated_on not in (HELD_OUT, CROSS_FITTED):
         raise CalibrationError(
             f"The threshold of {path} was set on {calibrated_on}, expected {HELD_OUT}; run "
             "`anogan calibrate` with good images, then evaluate."

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from anogan.bundle import Bundle, check_save_target, save_bundle
-from anogan.calibration import Calibration, images_needed
+from anogan.calibration import CROSS_FITTED, HELD_OUT, Calibration, images_needed
 from anogan.config import Config
 from anogan.gan.alarms import health, health_sentence
 from anogan.gan.device import pick_device, set_threads
@@ -27,7 +27,7 @@ from anogan.images.exposure import too_bright, white_share
 from anogan.images.folders import Split, scan_dataset
 from anogan.images.registration import Pixels
 from anogan.inspection import Inspection
-from anogan.recipes.calibrate import HELD_OUT, calibrate_scorer
+from anogan.recipes.calibrate import Crossed, calibrate_scorer
 from anogan.recipes.good_images import (
     Good,
     hashes_of,
@@ -39,7 +39,7 @@ from anogan.recipes.good_images import (
 from anogan.recipes.pictures import fit_pictures
 from anogan.recipes.selection import pick_score_settings, with_score_settings
 from anogan.recipes.shared_stages import SharedStages, shared
-from anogan.recipes.training import Reporter, Run, job_for, train
+from anogan.recipes.training import Reporter, Run, Trained, job_for, train
 from anogan.recipes.variants import split_dataset, with_variants
 from anogan.recipes.work_folder import AFTER_TRAINING, run_digest, work_folder
 from anogan.scoring import Scorer
@@ -109,7 +109,7 @@ def fit(
     split = split_dataset(dataset, config)
     hashes = hashes_of(split)
     refuse_leak(dataset, hashes)
-    _warn_of_shortfall(config, config.split.n_parts(split.calibrate), reporter)
+    _warn_of_shortfall(config, config.split.n_parts(_calibrating(split, config)), reporter)
     image_size = network_image_size(split, config)
     set_threads(config.runtime)
     device = pick_device(config.runtime)
@@ -122,11 +122,12 @@ def fit(
         shared(stages, run, hashes) as saved,
         together(devices, FOLLOWER, config, device, job_for(split, image_size, run)) as run.device,
     ):
-        model = train(run, good, held_out, image_size)
-    scorer, picked = _pick_score(Scorer(model), held_out, reporter)
-    calibration = _calibrate(scorer, split, reporter)
+        trained = train(run, good, held_out, image_size)
+    scorer, picked = _pick_score(Scorer(trained.model), held_out, reporter)
+    calibration = _calibrate(scorer, split, _crossed(scorer, split, good, trained), reporter)
     seconds = time.monotonic() - started + saved  # As if it had trained all by itself.
     metadata = _metadata(run, hashes, image_size, data, seconds) | picked
+    metadata |= {"calibrated_on": CROSS_FITTED if calibration.estimate.n_trained else HELD_OUT}
     save_bundle(out, _bundle(scorer, calibration, metadata, _attachments(run, scorer, split)))
     shutil.rmtree(run.work, ignore_errors=True)
     if metadata["health"]["verdict"] != "healthy":
@@ -144,12 +145,25 @@ def _read_fit_images(
     return good, held_out
 
 
-def _calibrate(scorer: Scorer, split: Split, reporter: Reporter) -> Calibration:
+def _crossed(scorer: Scorer, split: Split, good: Good, trained: Trained) -> list[Crossed]:
+    """The training images, share by share, and who scores them; none without `calibration.cross_fit`."""
+    return [
+        Crossed(
+            Scorer(replace(scorer.model, memory=memory)),
+            [path for path, own in zip(split.train, good.shares, strict=True) if own == share],
+        )
+        for share, memory in enumerate(trained.left_out)
+    ]
+
+
+def _calibrate(scorer: Scorer, split: Split, crossed: Sequence[Crossed], reporter: Reporter) -> Calibration:
     found = calibrate_scorer(
         scorer,
         split.early_stop,
         split.calibrate,
         lambda _, done, total: reporter.progress("calibrate", done, total, {}),
+        crossed=crossed,
+        event=reporter.event,
     )
     if (warning := found.outlier_warning()) is not None:
         reporter.event(warning)
@@ -170,6 +184,10 @@ def _pick_score(scorer: Scorer, held_out: Good, reporter: Reporter) -> tuple[Sco
         variants=held_out.variants,
     )
     return with_score_settings(scorer, found.chosen), {"score_selection": found.to_dict()}
+
+
+def _calibrating(split: Split, config: Config) -> Sequence[Path]:
+    return split.calibrate + (split.train if config.calibration.cross_fit else ())
 
 
 def _warn_of_shortfall(config: Config, n: int, reporter: Reporter) -> None:
@@ -209,7 +227,6 @@ def _metadata(
             **{f"n_{name}": len(values) for name, values in hashes.items()},
             **{f"{name}_hashes": list(values) for name, values in hashes.items()},
         },
-        "calibrated_on": HELD_OUT,
         "seed": run.config.seed,
         "device": str(run.device),
         "devices": share_out(run.config, run.device),

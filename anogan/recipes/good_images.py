@@ -11,20 +11,28 @@ from anogan.config import Config
 from anogan.errors import ConfigError, DataError
 from anogan.gan.tiles import TileSource, load_images
 from anogan.images.decode import probe
-from anogan.images.folders import Dataset, Split, common_size, file_digest, most_common_size
+from anogan.images.folders import Dataset, Split, common_size, file_digest, most_common_size, shares_of
 from anogan.images.registration import Pixels
 from anogan.images.tiling import scaled_size
 from anogan.recipes.variants import variants_of
 
+SHARES = 4  # Of the training images, for `calibration.cross_fit`: three of them remember for the fourth.
 DRAWN = 32  # Tiles on which a drawn defect must show once at least.
 
 
 @dataclass(frozen=True)
 class Good:
-    """Good images at network resolution, and the variant of each product (None without variants)."""
+    """Good images at network resolution.
+
+    Attributes:
+        images: (H, W, C) each.
+        variants: Of the product on each image; None without variants.
+        shares: The number of each image's share where `calibration.cross_fit` asks for shares, else empty.
+    """
 
     images: list[Pixels]
     variants: list[str | None]
+    shares: Sequence[int] = ()
 
 
 def hashes_of(split: Split) -> dict[str, list[str]]:
@@ -69,7 +77,17 @@ def read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tup
         total = len(split.train + split.early_stop + split.calibrate)
         first = next(iter(errors.values()))
         raise DataError(f"{len(errors)} of {total} good images cannot be used; the first: {first}")
-    return Good(good, variants_of(config, split.train)), Good(held_out, variants_of(config, split.early_stop))
+    return (
+        Good(good, variants_of(config, split.train), training_shares(config, split.train)),
+        Good(held_out, variants_of(config, split.early_stop)),
+    )
+
+
+def training_shares(config: Config, train: Sequence[Path]) -> list[int]:
+    """The share of each training image; none unless `calibration.cross_fit` asks for shares."""
+    if not config.calibration.cross_fit:
+        return []
+    return shares_of(train, SHARES, config.seed, config.split.part_of)
 
 
 def refuse_unfit_tiles(good: Good, config: Config) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,7 +29,7 @@ from anogan.scoring import Model
 from anogan.scoring.head import HeadStage
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import measure_feature_scales
-from anogan.scoring.memory import Memory, learn_memory
+from anogan.scoring.memory import Memories, Memory, learn_memories
 from anogan.scoring.perceptual import load_perceptual
 
 FEATURE_SCALE_BATCHES = 8
@@ -85,6 +86,20 @@ class Run:
         return self.work / "logs"
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training gives.
+
+    Attributes:
+        model: All that is kept.
+        left_out: For `calibration.cross_fit`, the memory that each share of the training images is scored
+            with, none of whose images it knows.
+    """
+
+    model: Model
+    left_out: tuple[Memory, ...] = ()
+
+
 def job_for(split: Split, image_size: tuple[int, int] | None, run: Run) -> dict[str, Any]:
     """What `follow_fit` must know, in JSON's types."""
     paths = {
@@ -110,7 +125,7 @@ def follow_fit(config: Config, job: Mapping[str, Any], device: torch.device) -> 
     train(Run(config, device, Path(job["work"]), Reporter(), job["resume"]), good, held_out, size)
 
 
-def train(run: Run, good: Good, held_out_good: Good, image_size: tuple[int, int] | None) -> Model:
+def train(run: Run, good: Good, held_out_good: Good, image_size: tuple[int, int] | None) -> Trained:
     """All stages in order: GAN (with a joint encoder), separate encoder, head."""
     config, device = run.config, run.device
     perceptual = load_perceptual(config.features)  # First: a wrong file must not cost hours.
@@ -133,35 +148,52 @@ def train(run: Run, good: Good, held_out_good: Good, image_size: tuple[int, int]
         source.batch(20_000_000 + i, config.gan.batch_size).to(device) for i in range(FEATURE_SCALE_BATCHES)
     ]
     scales = measure_feature_scales(stages, tiles)
-    head = memory = None
+    head = memories = None
     if config.head.enabled:
         inverter = Inverter(config, networks, scales, perceptual)
         stage = HeadStage(config, source.with_stream(HEAD_STREAM), held_out, inverter, device)
         run.train(stage)
         head = stage.finish()
-        memory = _memory(run, source, held_out, inverter, head)
+        memories = _memories(run, _shares(source, good), held_out, inverter, head)
     reference = None if aligner is None else aligner.reference
+    memory, left_out = (None, ()) if memories is None else (memories.whole, memories.without)
     trained = Model(config, networks, scales, head, image_size, reference, perceptual, memory)
     # As it will be loaded: training's memory layout rounds otherwise, and the threshold must not.
-    return Model.from_arrays(config, trained.to_arrays(), image_size, device)
+    return Trained(
+        Model.from_arrays(config, trained.to_arrays(), image_size, device),
+        tuple(memory.to(device) for memory in left_out),
+    )
 
 
-def _memory(
-    run: Run, source: TileSource, held_out: TileSource, inverter: Inverter, head: nn.Module
-) -> Memory | None:
+def _shares(source: TileSource, good: Good) -> list[TileSource]:
+    """The training tiles of each share of the images; of all together where there are no shares."""
+    if not good.shares:
+        return [source]
+    members = [np.flatnonzero(np.array(good.shares) == share) for share in range(max(good.shares) + 1)]
+    return [source.only(indices.tolist()) for indices in members]
+
+
+def _memories(
+    run: Run, sources: Sequence[TileSource], held_out: TileSource, inverter: Inverter, head: nn.Module
+) -> Memories | None:
     if run.config.memory.patches == 0 or not ranks.is_first():  # The first process saves the model.
         return None
-    memory = learn_memory(
+    memories = learn_memories(
         run.config,
-        source.with_stream(MEMORY_STREAM),
+        [source.with_stream(MEMORY_STREAM) for source in sources],
         held_out,
         inverter,
         head,
         lambda done, total: run.reporter.progress("false alarms", done, total, {}),
     )
-    if memory is None:
+    if memories is None:
         run.reporter.event("The head hardly marks good tiles; memory.patches has nothing to remember.")
-    return memory
+    elif len(sources) > 1 and not memories.without:
+        run.reporter.event(
+            "Too few false alarms to leave a share of the training images out of the memory; the threshold "
+            "will stand on the held-out images alone (calibration.cross_fit)."
+        )
+    return memories
 
 
 def _aligner(config: Config, good: list[Pixels]) -> Aligner | None:

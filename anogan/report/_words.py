@@ -65,7 +65,7 @@ def promise(calibration: Mapping[str, Any]) -> list[str]:
 
     Args:
         calibration: `threshold` and, each optional: `review_threshold`, `false_reject` (the promised
-            rate, 0 to 1), `interval` (95 %, low and high), `n_good`, `n_left_out`, `warning`.
+            rate, 0 to 1), `interval` (95 %, low and high), `n_good`, `n_trained`, `n_left_out`, `warning`.
     """
     threshold = calibration["threshold"]
     sentences = [f"Parts with a score above {threshold:.4g} are rejected."]
@@ -74,10 +74,7 @@ def promise(calibration: Mapping[str, Any]) -> list[str]:
         sentences.append(f"Scores above {review:.4g}, up to {threshold:.4g}, go to a person for review.")
     n_good = calibration.get("n_good")
     if n_good is not None:
-        sentences.append(
-            f"The threshold was set on {n_good} held-out good images, which were never trained on; "
-            "no test image and no defect had a part in it."
-        )
+        sentences.append(_stands_on(n_good, calibration.get("n_trained") or 0))
     if n_left_out := calibration.get("n_left_out"):
         sentences.append(
             f"Left out: {n_left_out}, far above all others. What is promised is not for parts like these."
@@ -96,6 +93,17 @@ def promise(calibration: Mapping[str, Any]) -> list[str]:
             "with 95 % confidence."
         )
     return sentences
+
+
+def _stands_on(n_good: int, n_trained: int) -> str:
+    if not n_trained:
+        good = f"{n_good} held-out good images, which were never trained on"
+    else:
+        good = (
+            f"{n_good} good images, {n_good - n_trained} of them held out and {n_trained} that the networks "
+            "learned from, each scored with a memory that does not know it"
+        )
+    return f"The threshold was set on {good}; no test image and no defect had a part in it."
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

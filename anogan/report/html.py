@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan import __version__
+from anogan.calibration import CROSS_FITTED, HELD_OUT
 from anogan.errors import AnoganError, DataError
 from anogan.inspection import Inspection, Verdict
 from anogan.report import _words
 from anogan.report._page import assets, data_uri, template, write_page
 from anogan.report.gathered import PICTURES, badness, distance, most_telling
 from anogan.report.overlay import Picture, panel_pictures
-
-CALIBRATED_ON_GOOD = "held-out good images"
 
 Images = Callable[[Inspection], NDArray[np.generic]]
 Masks = Callable[[Inspection], NDArray[np.bool_] | None]
@@ -69,7 +68,8 @@ def write_report(
         title: Heading, such as the product's name.
         inspections: In any order; the page lists the highest score first.
         images: Gives the (H, W, C) pixels of an inspection, uint8 or uint16; may raise `AnoganError`.
-        calibrated_on: What the threshold was set on; must be `held-out good images`.
+        calibrated_on: What the threshold was set on; must be `held-out good images`, or those
+            and cross-fitted ones.
         evaluation: `image_auroc`, ..., `per_kind`, `intervals`, as `Evaluation.to_dict()` gives them.
         calibration: The fields of a threshold estimate: `threshold` and, each optional,
             `review_threshold`, `false_reject` (promised rate), `interval` (95 %), `n_good`, `warning`.
@@ -109,10 +109,10 @@ def write_report(
 
 
 def _refuse_other_calibration(path: Path, calibrated_on: str) -> None:
-    if calibrated_on != CALIBRATED_ON_GOOD:
+    if calibrated_on not in (HELD_OUT, CROSS_FITTED):
         raise DataError(
             f"The report {path.name} was refused: its threshold was calibrated on {calibrated_on}, expected "
-            f"{CALIBRATED_ON_GOOD}; calibrate on good images that are neither trained on nor tested."
+            f"{HELD_OUT}; calibrate on good images that are neither trained on nor tested."
         )
 
 

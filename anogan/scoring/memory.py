@@ -9,7 +9,8 @@ features, and only where an alarm is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -151,19 +152,37 @@ class Memory(nn.Module):
         return (variance.clamp_min(0) + FAINTEST**2).sqrt()
 
 
-def learn_memory(
+@dataclass(frozen=True)
+class Memories:
+    """What was learned from several shares of the training images.
+
+    Attributes:
+        whole: Of all shares: the model's.
+        without: Of all but one share, for each; none with a single share, or with too few alarms for this.
+    """
+
+    whole: Memory
+    without: tuple[Memory, ...]
+
+
+def learn_memories(
     config: Config,
-    source: TileSource,
+    sources: Sequence[TileSource],
     held_out: TileSource,
     inverter: Inverter,
     head: nn.Module,
     progress: Callable[[int, int], None] = lambda *_: None,
-) -> Memory | None:
+) -> Memories | None:
     """Looks for false alarms on good tiles and remembers typical ones.
+
+    An image that is part of a memory has no false alarm left by it. What leaves one share out says of that
+    share's images what the whole says of new ones (cross-fitting, Chernozhukov et al. 2018,
+    arXiv:1608.00060).
 
     Args:
         config: `memory`, and the seed.
-        source: Training tiles, augmented unless patterns are compared: a pad is to be known at every turn.
+        sources: Training tiles, of one share of the images each, augmented unless patterns are compared: a
+            pad is to be known at every turn.
         held_out: Good tiles that no network learned from: how far their alarms lie from the known ones.
         inverter: The frozen AnoGAN.
         head: The finished head.
@@ -173,22 +192,38 @@ def learn_memory(
         None where good tiles hardly raise alarms: then there is nothing to remember.
     """
     window, n = config.memory.window, config.memory.tiles
-    pattern, n_held_out = config.memory.compare == "pattern", max(1, n // 4)
-    if pattern:
-        source, held_out = source.plain(), held_out.plain()
-    alarms = _Alarms(config, inverter, head, lambda done: progress(done, n + n_held_out))
-    known = alarms.of(source, n, window)
+    n_held_out, n_each = max(1, n // 4), max(1, n // len(sources))
+    if config.memory.compare == "pattern":
+        sources, held_out = [source.plain() for source in sources], held_out.plain()
+    total = n_each * len(sources) + n_held_out
+    alarms = _Alarms(config, inverter, head, lambda done: progress(done, total))
+    known = [
+        alarms.of(source, n_each, window, first=n_each * share, most=_MOST_BYTES // len(sources))
+        for share, source in enumerate(sources)
+    ]
     unseen = alarms.of(held_out, n_held_out, window + 2 * STRIDE * AROUND)
+    whole = _remembered(config, np.concatenate(known), unseen)
+    without = tuple(
+        _remembered(config, np.concatenate(known[:share] + known[share + 1 :]), unseen)
+        for share in range(len(known) if len(known) > 1 else 0)
+    )
+    parted = tuple(memory for memory in without if memory is not None)
+    return None if whole is None else Memories(whole, parted if len(parted) == len(without) else ())
+
+
+def _remembered(config: Config, known: NDArray[np.float32], unseen: NDArray[np.float32]) -> Memory | None:
+    """The memory of windows of alarms; None of too few."""
     n_unseen = len(unseen)
-    if pattern:  # A photograph that was drawn twice says nothing new.
+    if config.memory.compare == "pattern":  # A photograph that was drawn twice says nothing new.
         known, n_unseen = _patterns(np.unique(known, axis=0)), len(np.unique(unseen, axis=0))
     if min(len(known), n_unseen) < _FEWEST:
         return None
-    weight = _window_weight(window)
+    pattern, weight = config.memory.compare == "pattern", _window_weight(config.memory.window)
     mean, components = _principal_components(_blurred(known) * weight, config.seed)
     kernels = _blurred(components.reshape(-1, *known.shape[1:]) * weight)
     if pattern:
-        kernels = kernels - kernels.sum(axis=(1, 2, 3), keepdims=True) * _average(window, known.shape[1])
+        average = _average(config.memory.window, known.shape[1])
+        kernels = kernels - kernels.sum(axis=(1, 2, 3), keepdims=True) * average
     offsets = -components @ mean
     codes = np.einsum("acyx,dcyx->ad", known, kernels, optimize=True) + offsets
     arrays = {
@@ -212,13 +247,15 @@ class _Alarms:
         self._device = inverter.fixed_starts.device
         self._seen = 0
 
-    def of(self, source: TileSource, n: int, side: int) -> NDArray[np.float32]:
-        """The windows around the alarms of n tiles, (A, C, side, side)."""
+    def of(
+        self, source: TileSource, n: int, side: int, first: int = 0, most: int = _MOST_BYTES
+    ) -> NDArray[np.float32]:
+        """The windows around the alarms of n tiles, (A, C, side, side), some `most` bytes of them."""
         found: list[NDArray[np.float32]] = []
         for start in range(0, n, _BATCH):
             # Tiles come in no order: the first ones say as much as all, only less surely.
-            if sum(windows.nbytes for windows in found) < _MOST_BYTES:
-                batch = source.batch(start, min(_BATCH, n - start)).to(self._device)
+            if sum(windows.nbytes for windows in found) < most:
+                batch = source.batch(first + start, min(_BATCH, n - start)).to(self._device)
                 found.append(self._of_batch(batch, side))
             self._seen += min(_BATCH, n - start)
             self._progress(self._seen)

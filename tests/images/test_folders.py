@@ -19,6 +19,7 @@ from anogan.images.folders import (
     most_common_size,
     read_mask,
     scan_dataset,
+    shares_of,
     split_good,
     split_variants,
 )
@@ -210,6 +211,20 @@ def test_parts_that_share_a_copy_stay_together(tmp_path: Path) -> None:
         split = split_good([*paths, *chain], 0.2, 0.3, seed, SplitConfig(group=r"part(\d)").part_of)
         for own in (split.train, split.early_stop, split.calibrate):
             assert len(set(own) & {*paths[:5], *chain}) in (0, 9)
+
+
+def test_shares_hold_whole_parts_and_all_of_their_copies(tmp_path: Path) -> None:
+    paths = [
+        path.rename(path.with_name(f"part{i // 2}_{i}.png")) for i, path in enumerate(draw_many(tmp_path, 12))
+    ]
+    paths.append(Path(shutil.copy(paths[0], tmp_path / "part9_again.png")))
+    for seed in range(4):
+        shares = shares_of(paths, 4, seed, SplitConfig(group=r"part(\d)").part_of)
+        assert set(shares) == {0, 1, 2, 3}
+        assert [shares[2 * i] for i in range(6)] == [shares[2 * i + 1] for i in range(6)]
+        assert shares[-1] == shares[0]
+        assert shares_of(paths[::-1], 4, seed, SplitConfig(group=r"part(\d)").part_of) == shares[::-1]
+    assert set(shares_of(paths[:2], 4, 0)) == {0, 1}
 
 
 def test_a_name_without_the_part_is_told(tmp_path: Path) -> None:

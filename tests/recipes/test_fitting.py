@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,11 @@ import pytest
 
 from anogan.bundle import load_bundle
 from anogan.errors import AnoganError, BundleError, ConfigError, DataError
-from anogan.gan.loop import Metrics
 from anogan.images.decode import read_as_stored, write_image
 from anogan.images.folders import file_digest
 from anogan.recipes import FitResult, fit
-from anogan.recipes.models import load_scorer
 from anogan.recipes.shared_stages import SharedStages
-from anogan.recipes.training import Reporter
-from anogan.scoring import Scorer
+from tests.recipes.listening import Listener
 from tests.tiny import part, tiny_config, write_parts
 
 HEADLESS = {"enabled": False}
@@ -32,25 +28,6 @@ def _no_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
         yield
-
-
-class _Listener:
-    """Keeps what a fit says, and may interrupt it."""
-
-    def __init__(self, stop_at: tuple[str, int] | None = None) -> None:
-        self.events: list[str] = []
-        self.stages: list[str] = []
-        self._stop_at = stop_at
-
-    def progress(self, stage: str, done: int, total: int, metrics: Metrics) -> None:
-        if stage not in self.stages:
-            self.stages.append(stage)
-        if (stage, done) == self._stop_at:
-            raise KeyboardInterrupt
-
-    @property
-    def reporter(self) -> Reporter:
-        return Reporter(self.progress, self.events.append)
 
 
 def _weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
@@ -79,7 +56,7 @@ def _refused(kind: type[AnoganError], words: str, call: Callable[[], object]) ->
 
 
 def _with(good: Path, out: Path, stages: SharedStages | None, **sections: Any) -> tuple[Path, list[str]]:
-    listener = _Listener()
+    listener = Listener()
     fit(good, out, tiny_config(**sections), reporter=listener.reporter, stages=stages)
     return out, listener.stages
 
@@ -132,8 +109,8 @@ def test_a_resumed_fit_equals_one_that_was_never_stopped(
 ) -> None:
     config = tiny_config()
     with pytest.raises(KeyboardInterrupt):
-        fit(good, tmp_path / "a", config, reporter=_Listener(stop_at).reporter)
-    resumed = _Listener()
+        fit(good, tmp_path / "a", config, reporter=Listener(stop_at).reporter)
+    resumed = Listener()
     fit(good, tmp_path / "a", config, resume=True, reporter=resumed.reporter)
     whole = fit(good, tmp_path / "b", config)
 
@@ -154,7 +131,7 @@ def test_the_same_seed_fits_the_same_model_and_another_one_another(good: Path, t
 def stopped(good: Path, tmp_path: Path) -> Path:
     """The checkpoints of a fit of `model` that was stopped."""
     with pytest.raises(KeyboardInterrupt):
-        fit(good, tmp_path / "model", tiny_config(), reporter=_Listener(("gan", 2)).reporter)
+        fit(good, tmp_path / "model", tiny_config(), reporter=Listener(("gan", 2)).reporter)
     return tmp_path / "model.checkpoints"
 
 
@@ -187,7 +164,7 @@ def test_settings_that_only_matter_after_training_may_change_before_a_resume(
     stopped: Path, good: Path, tmp_path: Path
 ) -> None:
     config = tiny_config(memory={"patches": 10, "tiles": 100}, score={"smoothing_sigma": 3.0})
-    listener = _Listener()
+    listener = Listener()
     fit(good, tmp_path / "model", config, resume=True, reporter=listener.reporter)
 
     assert not any("beginning" in event for event in listener.events)
@@ -196,7 +173,7 @@ def test_settings_that_only_matter_after_training_may_change_before_a_resume(
 
 def test_a_moved_folder_of_the_same_images_resumes(stopped: Path, good: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(good, tmp_path / "moved"))
-    listener = _Listener()
+    listener = Listener()
     fit(
         data, tmp_path / "model", tiny_config(runtime={"threads": 1}), resume=True, reporter=listener.reporter
     )
@@ -220,7 +197,7 @@ def test_a_refused_fit_leaves_the_checkpoints_of_an_earlier_one(
     work.mkdir()
     (work / "run.sha256").write_text("an earlier run", encoding="ascii")
     (work / "gan.safetensors").write_bytes(b"hours of training")
-    listener = _Listener()
+    listener = Listener()
 
     # Whichever part of the split the bad image falls into, it is found before the training.
     config = tiny_config(seed=seed)
@@ -249,7 +226,7 @@ def test_a_file_in_the_place_of_the_checkpoints_is_refused(good: Path, tmp_path:
 
 
 def test_nothing_to_resume_is_said_and_fitted_from_the_beginning(good: Path, tmp_path: Path) -> None:
-    listener = _Listener()
+    listener = Listener()
     fit(good, tmp_path / "model", tiny_config(head=HEADLESS), resume=True, reporter=listener.reporter)
 
     assert any("no checkpoint to go on from" in event for event in listener.events)
@@ -260,14 +237,14 @@ def test_nothing_to_resume_is_said_and_fitted_from_the_beginning(good: Path, tmp
 
 
 @pytest.fixture(scope="module")
-def result(good: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FitResult, _Listener]:
-    listener = _Listener()
+def result(good: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FitResult, Listener]:
+    listener = Listener()
     config = tiny_config(calibration={"false_reject": 0.05})
     return fit(good, tmp_path_factory.mktemp("out") / "模型", config, reporter=listener.reporter), listener
 
 
 def test_the_parts_of_good_are_disjoint_and_recorded_by_content(
-    result: tuple[FitResult, _Listener], good: Path
+    result: tuple[FitResult, Listener], good: Path
 ) -> None:
     data = result[0].metadata["data"]
     parts = [set(data[f"{name}_hashes"]) for name in ("train", "early_stop", "calibrate")]
@@ -279,7 +256,7 @@ def test_the_parts_of_good_are_disjoint_and_recorded_by_content(
 
 
 def test_the_threshold_stands_on_held_out_good_images_and_says_so(
-    result: tuple[FitResult, _Listener],
+    result: tuple[FitResult, Listener],
 ) -> None:
     found = result[0]
 
@@ -288,7 +265,7 @@ def test_the_threshold_stands_on_held_out_good_images_and_says_so(
 
 
 def test_a_promise_that_the_images_cannot_keep_is_told_once_and_before_the_training(
-    result: tuple[FitResult, _Listener],
+    result: tuple[FitResult, Listener],
 ) -> None:
     events = [event for event in result[1].events if "false-reject" in event]
 
@@ -301,7 +278,7 @@ def test_dark_images_of_a_12_bit_camera_are_told_before_the_training(good: Path,
     (tmp_path / "deep").mkdir()
     for path in good.glob("*.png"):
         write_image(tmp_path / "deep" / path.name, read_as_stored(path).astype(np.uint16) * 16)
-    listener = _Listener(("gan", 1))
+    listener = Listener(("gan", 1))
     with pytest.raises(KeyboardInterrupt):
         fit(
             tmp_path / "deep",
@@ -313,13 +290,13 @@ def test_dark_images_of_a_12_bit_camera_are_told_before_the_training(good: Path,
     assert any("12 of their 16 bits" in event for event in listener.events)
 
 
-def test_a_finished_fit_leaves_the_model_alone(result: tuple[FitResult, _Listener]) -> None:
+def test_a_finished_fit_leaves_the_model_alone(result: tuple[FitResult, Listener]) -> None:
     folder = result[0].path.parent
 
     assert [path.name for path in folder.iterdir()] == ["模型"]
 
 
-def test_the_result_scores_as_the_saved_model_does(result: tuple[FitResult, _Listener]) -> None:
+def test_the_result_scores_as_the_saved_model_does(result: tuple[FitResult, Listener]) -> None:
     from anogan import load
 
     images = [part(70), part(71, defect=True)]
@@ -328,7 +305,7 @@ def test_the_result_scores_as_the_saved_model_does(result: tuple[FitResult, _Lis
     assert [found.score for found in ours] == [found.score for found in loaded]
 
 
-def test_the_model_says_which_step_its_weights_are_from(result: tuple[FitResult, _Listener]) -> None:
+def test_the_model_says_which_step_its_weights_are_from(result: tuple[FitResult, Listener]) -> None:
     kept = load_bundle(result[0].path).metadata["health"]["kept"]
 
     assert (kept["step"], kept["last_step"], kept["of"]) == (3, 3, 3)
@@ -342,7 +319,7 @@ def test_a_test_image_among_the_good_ones_is_refused_before_training(good: Path,
     shutil.copytree(good, tmp_path / "good")
     write_parts(tmp_path / "test" / "good", [100])
     shutil.copy(good / "3.png", tmp_path / "test" / "good" / "another name.png")
-    listener = _Listener()
+    listener = Listener()
 
     sentence = _refused(
         DataError,
@@ -438,31 +415,3 @@ def test_one_small_image_among_kept_sizes_is_named(good: Path, tmp_path: Path) -
     config = tiny_config(images={"on_mixed_sizes": "keep"}, calibration={"map": "global"})
 
     assert "77.png (90x20)" in _refused(DataError, "1 of 17", lambda: fit(data, tmp_path / "m", config))
-
-
-def test_the_memory_of_false_alarms_is_part_of_the_saved_model(good: Path, tmp_path: Path) -> None:
-    listener = _Listener()
-    # After two steps the head marks nothing above 0.
-    memory = {"patches": 16, "window": 16, "tiles": 640, "alarm": -1.0}
-    result = fit(good, tmp_path / "model", tiny_config(memory=memory), reporter=listener.reporter)
-    assert "false alarms" in listener.stages
-    assert result.scorer.model.memory is not None
-    image = part(99)
-    again = load_scorer(tmp_path / "model").score([image])[0]
-    assert again.score == result.scorer.with_calibration(result.calibration).score([image])[0].score
-    without = replace(result.scorer.model, memory=None)
-    images = [part(seed) for seed in range(6)]
-    heads = [
-        np.stack([found.parts["head"] for found in Scorer(model).evidence(images)])
-        for model in (result.scorer.model, without)
-    ]
-    assert (heads[0] <= heads[1] + 1e-5).all()
-    assert (heads[0] < heads[1] - 1e-5).any()
-
-
-def test_a_memory_with_nothing_to_remember_is_told(good: Path, tmp_path: Path) -> None:
-    listener = _Listener()
-    memory = {"patches": 16, "window": 16, "tiles": 2}
-    result = fit(good, tmp_path / "model", tiny_config(memory=memory), reporter=listener.reporter)
-    assert result.scorer.model.memory is None
-    assert any("memory.patches" in event for event in listener.events)

@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
+from anogan.calibration import HELD_OUT
 from anogan.errors import DataError, ImageError, StorageError
 from anogan.inspection import Inspection, Verdict, decide
 from anogan.report import html
 from anogan.report._page import write_page
 from anogan.report._words import at_most, flat, percent, promise
-from anogan.report.html import CALIBRATED_ON_GOOD, write_report
+from anogan.report.html import write_report
 
 THRESHOLD, REVIEW = 4.0, 3.0
 EVALUATION = {
@@ -94,7 +95,7 @@ def _picture(inspection):
 
 
 def _report(path, inspections, **settings):
-    settings = {"title": "bolt-3", "images": _picture, "calibrated_on": CALIBRATED_ON_GOOD} | settings
+    settings = {"title": "bolt-3", "images": _picture, "calibrated_on": HELD_OUT} | settings
     assert write_report(path, inspections=inspections, **settings) == path
     return path.read_text("utf-8")
 
@@ -185,6 +186,12 @@ def test_the_promise_is_written_in_words_with_its_interval_and_warning(tmp_path)
     assert "240 held-out good images" in text
     assert "between 0.03 % and 1.2 %" in text
     assert "Add 78 good images." in text
+
+
+def test_a_promise_says_how_many_images_trained_the_networks():
+    words = " ".join(promise(CALIBRATION | {"n_trained": 200}))
+    assert "240 good images, 40 of them held out and 200 that the networks learned from" in words
+    assert "never trained on" not in words
 
 
 def test_a_promise_says_only_what_is_known():
@@ -298,7 +305,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
 
 
 def _report_only(path, inspections, images):
-    write_report(path, title="t", inspections=inspections, images=images, calibrated_on=CALIBRATED_ON_GOOD)
+    write_report(path, title="t", inspections=inspections, images=images, calibrated_on=HELD_OUT)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from anogan.errors import BundleError, ConfigError
 from anogan.gan.tiles import TileSource
 from anogan.gan.training import GanStage
 from anogan.scoring.inverter import Inverter
-from anogan.scoring.memory import AROUND, FAINTEST, STRIDE, Memory, learn_memory
+from anogan.scoring.memory import AROUND, FAINTEST, STRIDE, Memory, learn_memories
 from tests.tiny import tiny_config
 
 CPU = torch.device("cpu")
@@ -51,7 +51,9 @@ def _learned(**changes: Any) -> tuple[Memory | None, Any]:
     source = TileSource([_board(seed) for seed in range(20)], config, 3)
     held_out = TileSource([_board(seed) for seed in range(50, 56)], config, 1)
     inverter = Inverter(config, GanStage(config, source, held_out, CPU).finish(), torch.ones(3))
-    return learn_memory(config, source, held_out, inverter, BrightAlarms()), config
+    learned = learn_memories(config, [source], held_out, inverter, BrightAlarms())
+    assert learned is None or learned.without == ()
+    return None if learned is None else learned.whole, config
 
 
 def _strongest(memory: Memory, board: np.ndarray[Any, Any]) -> tuple[float, float]:
@@ -69,6 +71,24 @@ def test_what_training_tiles_show_counts_less_and_what_they_do_not_stays() -> No
         assert after < 0.5 * before
     before, after = _strongest(memory, _board(0, marks=0, bar=True))
     assert after > 0.8 * before
+
+
+def test_a_memory_without_a_share_does_not_know_what_only_that_share_shows() -> None:
+    config = _config()
+    shares = [
+        [_board(seed) for seed in range(20)],
+        [_board(seed, marks=1, bar=True) for seed in range(20, 40)],
+    ]
+    sources = [TileSource(boards, config, 3) for boards in shares]
+    held_out = TileSource([_board(seed) for seed in range(50, 56)], config, 1)
+    inverter = Inverter(config, GanStage(config, sources[0], held_out, CPU).finish(), torch.ones(3))
+    learned = learn_memories(config, sources, held_out, inverter, BrightAlarms())
+    assert learned is not None
+    bar = _board(0, marks=0, bar=True)
+    before = _strongest(learned.whole, bar)[0]
+    assert _strongest(learned.whole, bar)[1] < 0.5 * before
+    assert _strongest(learned.without[0], bar)[1] < 0.5 * before
+    assert _strongest(learned.without[1], bar)[1] > 0.8 * before
 
 
 def test_logits_never_rise_and_those_that_are_no_alarm_stay() -> None:
@@ -178,8 +198,8 @@ def test_photographs_drawn_again_and_again_make_no_memory_of_patterns(
         cv2.circle(image, [int(v) for v in rng.integers(6, 26, 2)], 4, 230, -1)
     source, held_out = TileSource(whole[:distinct], config, 3), TileSource(whole[40:], config, 1)
     inverter = Inverter(config, GanStage(config, source, held_out, CPU).finish(), torch.ones(3))
-    memory = learn_memory(config, source, held_out, inverter, BrightAlarms())
-    assert (memory is not None) == is_learned
+    memories = learn_memories(config, [source], held_out, inverter, BrightAlarms())
+    assert (memories is not None) == is_learned
 
 
 def test_the_pattern_is_the_window_less_its_mean_by_its_deviation() -> None:

@@ -1,0 +1,124 @@
+"""What a fit does with the memory of the head's false alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anogan.bundle import load_bundle
+from anogan.calibration import CROSS_FITTED, HELD_OUT
+from anogan.images.folders import scan_dataset
+from anogan.recipes import fit
+from anogan.recipes.calibrate import Crossed, calibrate_scorer, good_scores
+from anogan.recipes.evaluation import evaluate
+from anogan.recipes.models import load_scorer
+from anogan.recipes.variants import split_dataset
+from anogan.scoring import Scorer
+from tests.recipes.listening import Listener
+from tests.tiny import part, tiny_config, write_parts
+
+# After two steps the head marks nothing above 0.
+MEMORY = {"patches": 16, "window": 16, "tiles": 640, "alarm": -1.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_pictures() -> Iterator[None]:
+    """Drawing the curves takes ten times as long as this training; the command's tests look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+        yield
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_parts(tmp_path_factory.mktemp("line") / "good", range(16))
+
+
+def test_the_memory_of_false_alarms_is_part_of_the_saved_model(good: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    result = fit(good, tmp_path / "model", tiny_config(memory=MEMORY), reporter=listener.reporter)
+    assert "false alarms" in listener.stages
+    assert result.scorer.model.memory is not None
+    image = part(99)
+    again = load_scorer(tmp_path / "model").score([image])[0]
+    assert again.score == result.scorer.with_calibration(result.calibration).score([image])[0].score
+    without = replace(result.scorer.model, memory=None)
+    images = [part(seed) for seed in range(6)]
+    heads = [
+        np.stack([found.parts["head"] for found in Scorer(model).evidence(images)])
+        for model in (result.scorer.model, without)
+    ]
+    assert (heads[0] <= heads[1] + 1e-5).all()
+    assert (heads[0] < heads[1] - 1e-5).any()
+
+
+def test_a_memory_with_nothing_to_remember_is_told(good: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    memory = {"patches": 16, "window": 16, "tiles": 2}
+    result = fit(good, tmp_path / "model", tiny_config(memory=memory), reporter=listener.reporter)
+    assert result.scorer.model.memory is None
+    assert any("memory.patches" in event for event in listener.events)
+
+
+def test_training_images_calibrate_each_with_a_memory_of_the_others(good: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    config = tiny_config(memory=MEMORY, calibration={"false_reject": 0.1, "cross_fit": True})
+    result = fit(good, tmp_path / "model", config, reporter=listener.reporter)
+
+    split = split_dataset(scan_dataset(good), config)
+    n_held_out, n_trained = len(split.calibrate), len(split.train)
+    estimate = result.calibration.estimate
+    assert (estimate.n_good, estimate.n_trained) == (n_held_out + n_trained, n_trained)
+    assert load_bundle(result.path).metadata["calibrated_on"] == CROSS_FITTED
+    n_all = n_held_out + n_trained + len(split.early_stop)
+    assert [(done, total) for stage, done, total in listener.steps if stage == "calibrate"] == [
+        (done, n_all) for done in range(1, n_all + 1)
+    ]
+    # Held-out images have the scores that the saved model gives them, the others do not: it knows them.
+    scores = list(result.calibration.scores)
+    for score in good_scores(result.scorer, dict(result.calibration.statistics), split.calibrate):
+        scores.remove(score)
+    own = np.sort(good_scores(result.scorer, dict(result.calibration.statistics), split.train))
+    assert not np.array_equal(scores, own)
+
+    write_parts(tmp_path / "data" / "test" / "good", range(300, 303))
+    write_parts(tmp_path / "data" / "test" / "bright", range(303, 306), defect=True)
+    assert evaluate(tmp_path / "data", result.path, report=tmp_path / "report").to_dict()["n_good"] == 3
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"{n_held_out} of them held out and {n_trained} that the networks learned from" in page
+
+
+def test_training_images_that_score_lower_than_held_out_ones_do_not_calibrate(
+    good: Path, trained: Path, tmp_path: Path
+) -> None:
+    scorer = load_scorer(trained)
+    clean = [scan_dataset(good).good[index] for index in range(8)]
+    marked = scan_dataset(write_parts(tmp_path / "marked", range(400, 408), defect=True)).good
+    told: list[str] = []
+    low, high = (
+        calibrate_scorer(
+            scorer, clean[:2], held_out, crossed=[Crossed(scorer, learned)], event=told.append
+        ).estimate
+        for held_out, learned in ((marked, clean), (clean, marked))
+    )
+    assert (low.n_good, low.n_trained) == (8, 0)
+    assert len(told) == 1
+    assert "score lower than the 8 held-out ones" in told[0]
+    assert (high.n_good, high.n_trained) == (16, 8)
+
+
+def test_too_few_false_alarms_leave_the_threshold_to_the_held_out_images(good: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    calibration = {"false_reject": 0.1, "cross_fit": True}
+    few: dict[str, Any] = MEMORY | {"tiles": 2}
+    result = fit(
+        good, tmp_path / "model", tiny_config(memory=few, calibration=calibration), reporter=listener.reporter
+    )
+    assert result.calibration.estimate.n_trained == 0
+    assert load_bundle(result.path).metadata["calibrated_on"] == HELD_OUT
+    assert any("memory.patches" in event for event in listener.events)
