@@ -22,7 +22,7 @@ from anogan.config import AugmentationStep, Config, ImagesConfig
 from anogan.errors import ConfigError, DataError, ImageError
 from anogan.gan.condition import tile_conditions, with_condition
 from anogan.images.decode import read_image
-from anogan.images.exposure import exposed, exposure_gain
+from anogan.images.exposure import sized_and_exposed
 from anogan.images.resize import resize
 from anogan.images.synthetic_defects import draw_defects, two_levels
 from anogan.images.tiling import scaled_size, tile_position
@@ -196,8 +196,7 @@ def load_images(
 
 
 def _at_network_resolution(image: Pixels, config: ImagesConfig, size: tuple[int, int] | None) -> Pixels:
-    sized = image if size is None or image.shape[:2] == size else resize(image, size)
-    pixels = exposed(sized, exposure_gain(image, config), config.bit_depth)
+    pixels, _ = sized_and_exposed(image, size, config)
     return image if pixels is image else _whole(pixels, image.dtype)
 
 

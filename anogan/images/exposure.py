@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.config import ImagesConfig
+from anogan.images.resize import resize
 
 LEVEL = 0.35  # Mean, as a share of the value range: what is nearly three times as bright still fits.
 DARKEST = 0.01  # A mean below it counts as this: a covered lens must not become a picture of its noise.
@@ -56,6 +57,24 @@ def too_bright(shares: Iterable[float], config: ImagesConfig) -> str | None:
         f"images.exposure: {config.exposure} makes {share:.0%} of a usual good image white, where no "
         "defect is seen: it is for parts that fill the picture. Leave it out, or crop a dark background away."
     )
+
+
+def sized_and_exposed(
+    image: NDArray[Any], size: tuple[int, int] | None, config: ImagesConfig
+) -> tuple[NDArray[Any], np.float32]:
+    """An image at another size, and at the exposure that it has as it came.
+
+    Args:
+        image: (H, W, C) in [0, 2^bit_depth - 1].
+        size: (height, width) in pixels; None leaves it as it is.
+        config: `exposure` and `bit_depth`.
+
+    Returns:
+        The image itself where nothing changes, else float32, and the gain.
+    """
+    gain = exposure_gain(image, config)
+    sized = image if size is None or image.shape[:2] == size else resize(image, size)
+    return exposed(sized, gain, config.bit_depth), gain
 
 
 def exposed(image: NDArray[Any], gain: np.float32, bit_depth: int) -> NDArray[Any]:

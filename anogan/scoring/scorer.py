@@ -18,7 +18,7 @@ from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
 from anogan.gan.condition import condition_dim, image_of, tile_conditions, with_condition
 from anogan.gan.device import full_float32
 from anogan.images.decode import Pixels, as_model_image, read_image, several
-from anogan.images.exposure import exposed, exposure_gain
+from anogan.images.exposure import sized_and_exposed
 from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import from_network, resize, to_network
 from anogan.images.tiling import TilePyramid
@@ -255,17 +255,12 @@ class Scorer:
     def _prepare(self, image: NDArray[np.generic]) -> _Prepared:
         """At network resolution, at the exposure of all others and in the reference's pose."""
         bit_depth = self.config.images.bit_depth
-        gain = exposure_gain(image, self.config.images)
-        pixels = exposed(self._sized(image), gain, bit_depth)
+        self._check_size((image.shape[0], image.shape[1]))
+        pixels, gain = sized_and_exposed(image, self.model.image_size, self.config.images)
         alignment = None
         if self._aligner is not None:
             pixels, alignment = self._aligner.align(pixels, 2.0**bit_depth - 1)
         return _Prepared(to_network(pixels, bit_depth), gain, alignment)
-
-    def _sized(self, image: NDArray[np.generic]) -> NDArray[Any]:
-        wanted = self.model.image_size
-        self._check_size((image.shape[0], image.shape[1]))
-        return image if wanted is None else resize(image, wanted)
 
     def _check_size(self, size: tuple[int, int]) -> None:
         """Refuses an image that the model neither takes as it is nor resizes."""

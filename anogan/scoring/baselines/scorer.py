@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anogan.calibration import Calibration, combine, smooth, spread
 from anogan.config import Config
 from anogan.errors import CalibrationError, ImageError
-from anogan.images.exposure import exposed, exposure_gain
+from anogan.images.exposure import sized_and_exposed
 from anogan.images.resize import resize, to_network
 from anogan.inspection import Inspection, decide
 from anogan.scoring.evidence import Evidence, image_score, score_weights
@@ -112,15 +112,13 @@ class BaselineScorer:
 
     def _prepare(self, image: NDArray[np.generic]) -> FloatMap:
         wanted, images = self._image_size, self.config.images
-        gain = exposure_gain(image, images)
-        if wanted is None or image.shape[:2] == wanted:
-            return to_network(exposed(image, gain, images.bit_depth), images.bit_depth)
-        if images.size is None and images.on_mixed_sizes != "resize":
+        resized = images.size is not None or images.on_mixed_sizes == "resize"
+        if wanted is not None and image.shape[:2] != wanted and not resized:
             raise ImageError(
                 f"the image is {image.shape[1]}x{image.shape[0]} pixels; this baseline expects "
                 f"{wanted[1]}x{wanted[0]}. Crop it alike, or set images.on_mixed_sizes: resize."
             )
-        return to_network(exposed(resize(image, wanted), gain, images.bit_depth), images.bit_depth)
+        return to_network(sized_and_exposed(image, wanted, images)[0], images.bit_depth)
 
     def _calibrated(self) -> Calibration:
         if self.calibration is None:
