@@ -17,6 +17,7 @@ from anogan.calibration import (
     MapStatistics,
     calibrate,
     fit_map_statistics,
+    outliers,
     recalibrated,
 )
 from anogan.config import config_from_dict
@@ -29,7 +30,8 @@ from anogan.scoring.evidence import image_score
 from anogan.scoring.judge import Judge
 
 OnImage = Callable[[str, int, int], None]
-_UNLIKE = 0.05  # Probability of scores that lie so much lower by chance.
+_UNLIKE = 0.05  # Probability by chance of what is taken for a difference.
+_MARGIN = 0.25  # Of the interquartile range of held-out images.
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,14 @@ def calibrate_scorer(
         threshold_paths: Held-out good images for the threshold.
         on_image: Told (path, index, total) after each image.
         crossed: Training images, which count for the threshold as well, unless they score lower than the
-            held-out ones: then the networks know them by heart.
+            held-out ones, or too many of those lie above the common threshold: then the networks know the
+            training images by heart.
         event: Told in a sentence that they do not count.
 
     Raises:
         DataError: An image cannot be scored.
     """
-    config, numbers = scorer.config.calibration, itertools.count(1)
+    numbers = itertools.count(1)
     total = len(statistics_paths) + len(threshold_paths) + sum(len(share.paths) for share in crossed)
 
     def told(path: str, *_: int) -> None:
@@ -118,17 +121,32 @@ def calibrate_scorer(
 
     statistics = measure_statistics(scorer, statistics_paths, told)
     held_out = good_scores(scorer, statistics, threshold_paths, told)
-    trained = [good_scores(share.scorer, statistics, share.paths, told) for share in crossed]
-    paths, scores = list(threshold_paths), np.array(held_out)
-    if crossed and (chance := _chance_of_lower(np.concatenate(trained), scores)) < _UNLIKE:
-        event(
-            f"The images that trained the networks score lower than the {len(scores)} held-out ones "
-            f"(probability by chance {chance:.2g}), so the threshold stands on the held-out ones alone: turn "
-            "calibration.cross_fit off, and raise split.calibrate for a surer threshold."
-        )
-    elif crossed:
-        paths += [path for share in crossed for path in share.paths]
-        scores = np.concatenate([scores, *trained])
+    alone = _calibrated(scorer, statistics, threshold_paths, held_out)
+    if not crossed:
+        return alone
+    paths, trained = list(threshold_paths), []
+    for share in crossed:
+        paths += share.paths
+        trained += good_scores(share.scorer, statistics, share.paths, told)
+    together = _calibrated(scorer, statistics, paths, held_out + trained, n_held_out=len(held_out))
+    if (why := _unlike(np.array(trained), np.array(held_out), together)) is None:
+        return together
+    event(
+        f"{why}; so the threshold stands on the held-out images alone. Turn calibration.cross_fit off, and "
+        "raise split.calibrate for a surer threshold."
+    )
+    return alone
+
+
+def _calibrated(
+    scorer: Judge,
+    statistics: dict[str, MapStatistics],
+    paths: Sequence[Path],
+    scores: Sequence[float],
+    n_held_out: int | None = None,
+) -> Calibration:
+    """As the scorer's config asks; all images but the first `n_held_out` trained the networks."""
+    config, n = scorer.config.calibration, len(paths)
     return calibrate(
         scores,
         false_reject=config.false_reject,
@@ -137,15 +155,31 @@ def calibrate_scorer(
         names=[path.name for path in paths],
         parts=scorer.config.split.parts_of(paths),
         leave_out_outliers=config.leave_out_outliers,
-        trained=[index >= len(held_out) for index in range(len(paths))],
+        trained=[index >= (n if n_held_out is None else n_held_out) for index in range(n)],
     )
 
 
-def _chance_of_lower(trained: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:
-    """Of the one's scores lying so much below the other's (Mann & Whitney 1947), were they alike."""
-    from scipy.stats import mannwhitneyu  # Here: slow to import.
+def _unlike(trained: NDArray[np.float64], held_out: NDArray[np.float64], together: Calibration) -> str | None:
+    """Why the scores of training images may not calibrate, or None."""
+    from scipy.stats import binomtest, mannwhitneyu  # Here: slow to import.
 
-    return float(mannwhitneyu(trained, held_out, alternative="less").pvalue)
+    lower, upper = np.percentile(held_out, [25, 75])
+    # What networks learn of each image lowers its score a little; that little hardly moves a threshold.
+    nearly = trained + _MARGIN * (upper - lower)
+    if (chance := float(mannwhitneyu(nearly, held_out, alternative="less").pvalue)) < _UNLIKE:
+        return (
+            f"The images that trained the networks score lower than the {len(held_out)} held-out ones "
+            f"(probability by chance {chance:.2g})"
+        )
+    far = outliers(np.concatenate([held_out, trained]))[: len(held_out)]
+    counted = held_out[~far] if together.leave_out_outliers else held_out
+    above, rate = int((counted > together.threshold).sum()), together.estimate.requested
+    if binomtest(above, len(counted), rate, alternative="greater").pvalue < _UNLIKE:
+        return (
+            f"{above} of {len(counted)} held-out images score above the threshold that training and held-out "
+            f"images have together, far more than {rate:.3g} of them"
+        )
+    return None
 
 
 def calibrate_model(

@@ -112,6 +112,23 @@ def test_training_images_that_score_lower_than_held_out_ones_do_not_calibrate(
     assert (high.n_good, high.n_trained) == (16, 8)
 
 
+def test_a_common_threshold_that_rejects_too_many_held_out_images_is_not_taken(
+    good: Path, trained: Path, tmp_path: Path
+) -> None:
+    scorer, clean = load_scorer(trained), list(scan_dataset(good).good)
+    marked = list(scan_dataset(write_parts(tmp_path / "marked", range(400, 406), defect=True)).good)
+    told: list[str] = []
+    estimates = [
+        calibrate_scorer(
+            scorer, clean[:2], held_out, crossed=[Crossed(scorer, clean * 8)], event=told.append
+        ).estimate
+        for held_out in (clean + marked[:1], clean + marked)
+    ]
+    assert [estimate.n_trained for estimate in estimates] == [8 * len(clean), 0]
+    assert len(told) == 1
+    assert f"of {len(clean) + 6} held-out images score above" in told[0]
+
+
 def test_too_few_false_alarms_leave_the_threshold_to_the_held_out_images(good: Path, tmp_path: Path) -> None:
     listener = Listener()
     calibration = {"false_reject": 0.1, "cross_fit": True}
