@@ -25,16 +25,22 @@ def weakened(g: Graph, memory: Memory, image: str, logits: str) -> str:
 
 
 def _weakened(g: Graph, memory: Memory, image: str, logits: str) -> str:
+    alarms = g.op("MaxPool", logits, kernel_shape=[STRIDE] * 2, strides=[STRIDE] * 2)
+    compared = g.op("Greater", _around(g, alarms), g.f32(memory.alarm))
     # Nearest of the windows around: MaxPool of the negative.
-    pool = {"kernel_shape": [2 * AROUND + 1] * 2, "pads": [AROUND] * 4}
-    near = g.op("MaxPool", g.op("Neg", _squared_distance(g, memory, image)), **pool)
+    near = _around(g, g.op("Neg", _squared_distance(g, memory, image, compared)))
     unlike = g.op("Sub", g.f32(1), g.op("Exp", g.op("Div", near, g.f32(2 * np.square(_array(memory.reach))))))
     above = g.op("Relu", g.op("Sub", logits, g.f32(memory.alarm)))
     weaker = g.op("Mul", above, enlarge(g, unlike, STRIDE))
     return g.op("Add", g.op("Min", logits, g.f32(memory.alarm)), weaker)
 
 
-def _squared_distance(g: Graph, memory: Memory, image: str) -> str:
+def _around(g: Graph, cells: str) -> str:
+    return g.op("MaxPool", cells, kernel_shape=[2 * AROUND + 1] * 2, pads=[AROUND] * 4)
+
+
+def _squared_distance(g: Graph, memory: Memory, image: str, compared: str) -> str:
+    """Where it is to be compared; 0 elsewhere."""
     kernels, patches = _array(memory.kernels), _array(memory.patches)
     aside = margin(kernels.shape[-1])
     padded = g.op("Pad", image, g.i64([0, 0, aside, aside] * 2), mode="reflect")
@@ -46,7 +52,19 @@ def _squared_distance(g: Graph, memory: Memory, image: str) -> str:
     else:
         found = g.op("Conv", padded, g.f32(kernels), g.f32(offsets), strides=[STRIDE, STRIDE])
     last = g.op("Transpose", found, perm=[0, 2, 3, 1])
-    codes = g.op("Reshape", last, g.i64([-1, len(kernels)]))
+    every = g.op("Reshape", last, g.i64([-1, len(kernels)]))
+    wanted = g.op("NonZero", g.op("Reshape", compared, g.i64([-1])))
+    # The first window always: not every runtime takes a batch of none.
+    these = g.op("Concat", g.i64([0]), g.op("Reshape", wanted, g.i64([-1])), axis=0)
+    nearest = _nearest(g, patches, g.op("Gather", every, these))
+    nowhere = g.op("ConstantOfShape", g.op("Shape", every, start=0, end=1))
+    distance = g.op("ScatterND", nowhere, g.op("Unsqueeze", these, g.i64([1])), nearest)
+    shape = g.op("Concat", g.i64([-1, 1]), g.op("Shape", found, start=2), axis=0)
+    return g.op("Reshape", distance, shape)
+
+
+def _nearest(g: Graph, patches: NDArray[np.float32], codes: str) -> str:
+    """The squared distance of each of (R, D) to the nearest patch, (R,)."""
     nearest = ""
     for start in range(0, len(patches), GROUP):
         group = patches[start : start + GROUP]
@@ -54,9 +72,7 @@ def _squared_distance(g: Graph, memory: Memory, image: str) -> str:
         closest = g.op("ReduceMax", closest, g.i64([1]), keepdims=0)
         nearest = g.op("Max", nearest, closest) if nearest else closest
     squares = g.op("ReduceSum", g.op("Mul", codes, codes), g.i64([1]), keepdims=0)
-    nearest = g.op("Relu", g.op("Sub", squares, nearest))
-    shape = g.op("Concat", g.i64([-1, 1]), g.op("Shape", found, start=2), axis=0)
-    return g.op("Reshape", nearest, shape)
+    return g.op("Relu", g.op("Sub", squares, nearest))
 
 
 def _deviation(g: Graph, memory: Memory, image: str) -> str:

@@ -118,32 +118,53 @@ class Memory(nn.Module):
         return weakened
 
     def _weakened(self, image: Tensor, logits: Tensor) -> Tensor:
-        near = -F.max_pool2d(-self.squared_distance(image), 2 * AROUND + 1, 1, AROUND)
+        alarms = F.max_pool2d((logits > self.alarm).float(), STRIDE)
+        compared = _around(alarms) > 0  # A hundredth of a tile is alarms; nothing else will be weakened.
+        near = -_around(-self.squared_distance(image, compared))
         believed = 1 - torch.exp(-near / (2 * self.reach.square()))
         believed = F.interpolate(believed, scale_factor=STRIDE, mode="nearest")
         return logits.clamp_max(self.alarm) + (logits - self.alarm).relu() * believed
 
     def multiply_adds(self, side: int) -> int:
-        """For one tile of t x t pixels."""
+        """For one tile of t x t pixels, were each window compared."""
         return (side // STRIDE) ** 2 * (self.kernels.numel() + self.patches.numel())
 
-    def squared_distance(self, image: Tensor) -> Tensor:
-        """Of each second pixel's window to the nearest patch, (N, C, t, t) -> (N, 1, t / 2, t / 2)."""
-        return self.nearest(F.pad(image, [margin(self.kernels.shape[-1])] * 4, mode="reflect"))
+    def squared_distance(self, image: Tensor, compared: Tensor | None = None) -> Tensor:
+        """Of each second pixel's window to the nearest patch, (N, C, t, t) -> (N, 1, t / 2, t / 2).
+
+        Args:
+            image: Tiles.
+            compared: (N, 1, t / 2, t / 2), where; 0 elsewhere. Everywhere by default.
+        """
+        padded = F.pad(image, [margin(self.kernels.shape[-1])] * 4, mode="reflect")
+        if compared is None:
+            return self.nearest(padded)
+        codes = self._codes(padded)
+        distance = torch.zeros(compared.shape, dtype=codes.dtype, device=codes.device)
+        distance[compared] = self._nearest(codes[compared[:, 0]])
+        return distance
 
     def nearest(self, image: Tensor) -> Tensor:
         """The same of windows that lie within (N, C, H, W)."""
+        codes = self._codes(image)
+        return self._nearest(codes.flatten(0, 2)).reshape(codes.shape[0], 1, *codes.shape[1:3])
+
+    def _codes(self, image: Tensor) -> Tensor:
+        """What is compared of the windows that lie within (N, C, H, W), (N, h, w, D)."""
         found = F.conv2d(image, self.kernels, None if self.pattern else self.offsets, STRIDE)
         if self.pattern:
             found = found / self._deviation(image) + self.offsets[:, None, None]
-        codes = found.permute(0, 2, 3, 1).reshape(-1, found.shape[1])
+        return found.permute(0, 2, 3, 1)
+
+    def _nearest(self, codes: Tensor) -> Tensor:
+        """The squared distance of each of (R, D) to the nearest patch, (R,)."""
         # |f - p|^2 = |f|^2 - (2 f p - |p|^2); along the last axis the greatest is found in half the time.
         closest = [
             torch.addmm(-group.square().sum(dim=1), codes, 2 * group.T).amax(dim=1)
             for group in self.patches.split(GROUP)
         ]
         nearest = codes.square().sum(dim=1) - torch.stack(closest).amax(dim=0)
-        return nearest.clamp_min(0).reshape(found.shape[0], 1, *found.shape[2:])
+        return nearest.clamp_min(0)
 
     def _deviation(self, image: Tensor) -> Tensor:
         """Of each second pixel's window, (N, 1, h, w)."""
@@ -282,6 +303,11 @@ class _Alarms:
         steps = None if self._inverter.networks.encoder is None else 0
         logits: Tensor = self._head(self._inverter.head_input(tiles, steps))
         return logits
+
+
+def _around(cells: Tensor) -> Tensor:
+    """The greatest within `AROUND`."""
+    return F.max_pool2d(cells, 2 * AROUND + 1, 1, AROUND)
 
 
 def _window_weight(window: int) -> NDArray[np.float32]:

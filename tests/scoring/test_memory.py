@@ -91,6 +91,19 @@ def test_a_memory_without_a_share_does_not_know_what_only_that_share_shows() -> 
     assert _strongest(learned.without[1], bar)[1] > 0.8 * before
 
 
+def test_what_is_not_compared_changes_nothing() -> None:
+    memory, _ = _learned()
+    assert memory is not None
+    x = torch.from_numpy(np.stack([_board(seed, bar=seed % 2 > 0)[..., 0] for seed in range(100, 104)]))
+    x = x[:, None].float() / 127.5 - 1
+    logits = BrightAlarms()(x)
+    near = -F.max_pool2d(-memory.squared_distance(x), 2 * AROUND + 1, 1, AROUND)
+    believed = F.interpolate(1 - torch.exp(-near / (2 * memory.reach**2)), scale_factor=STRIDE)
+    wanted = torch.where(logits > 0, logits * believed, logits)
+    assert (wanted < logits).any()
+    torch.testing.assert_close(memory(x, logits), wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_logits_never_rise_and_those_that_are_no_alarm_stay() -> None:
     memory, _ = _learned()
     assert memory is not None
