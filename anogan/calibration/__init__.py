@@ -19,6 +19,7 @@ from anogan.calibration.evidence import (
 from anogan.calibration.threshold import (
     CROSS_FITTED,
     HELD_OUT,
+    ON_GOOD,
     Calibration,
     ThresholdEstimate,
     calibrate,
@@ -31,6 +32,7 @@ from anogan.calibration.threshold import (
 __all__ = [
     "CROSS_FITTED",
     "HELD_OUT",
+    "ON_GOOD",
     "PARTS",
     "Calibration",
     "MapStatistics",

@@ -21,6 +21,7 @@ from anogan.errors import BundleError, CalibrationError, ConfigError
 # What a threshold was set on, as models and reports say it.
 HELD_OUT = "held-out good images"
 CROSS_FITTED = "held-out and cross-fitted good images"
+ON_GOOD = (HELD_OUT, CROSS_FITTED)
 _CONFIDENCE = 0.95
 # Interquartile ranges above the upper quartile. Scores are maxima, whose tail is Gumbel's: of a hundred, one
 # lies beyond this in 1 of 90 calibrations, and beyond Tukey's 3 in 1 of 4.

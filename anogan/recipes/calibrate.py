@@ -128,7 +128,7 @@ def calibrate_scorer(
     for share in crossed:
         paths += share.paths
         trained += good_scores(share.scorer, statistics, share.paths, told)
-    together = _calibrated(scorer, statistics, paths, held_out + trained, n_held_out=len(held_out))
+    together = _calibrated(scorer, statistics, paths, held_out + trained, n_trained=len(trained))
     if (why := _unlike(np.array(trained), np.array(held_out), together)) is None:
         return together
     event(
@@ -143,10 +143,10 @@ def _calibrated(
     statistics: dict[str, MapStatistics],
     paths: Sequence[Path],
     scores: Sequence[float],
-    n_held_out: int | None = None,
+    n_trained: int = 0,
 ) -> Calibration:
-    """As the scorer's config asks; all images but the first `n_held_out` trained the networks."""
-    config, n = scorer.config.calibration, len(paths)
+    """As the scorer's config asks; the last `n_trained` images trained the networks."""
+    config = scorer.config.calibration
     return calibrate(
         scores,
         false_reject=config.false_reject,
@@ -155,7 +155,7 @@ def _calibrated(
         names=[path.name for path in paths],
         parts=scorer.config.split.parts_of(paths),
         leave_out_outliers=config.leave_out_outliers,
-        trained=[index >= (n if n_held_out is None else n_held_out) for index in range(n)],
+        trained=[False] * (len(paths) - n_trained) + [True] * n_trained,
     )
 
 

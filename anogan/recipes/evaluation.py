@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.bundle import Bundle, default_model_path, load_bundle
-from anogan.calibration import CROSS_FITTED, HELD_OUT
+from anogan.calibration import HELD_OUT, ON_GOOD
 from anogan.errors import CalibrationError, DataError, ImageError
 from anogan.files import write_json
 from anogan.images.decode import probe, read_image
@@ -109,7 +109,7 @@ def evaluate(
 def _require_good_calibration(bundle: Bundle, path: Path) -> None:
     """Figures at a threshold that saw the test images would flatter the model."""
     calibrated_on = bundle.metadata.get("calibrated_on", "unknown images")
-    if calibrated_on not in (HELD_OUT, CROSS_FITTED):
+    if calibrated_on not in ON_GOOD:
         raise CalibrationError(
             f"The threshold of {path} was set on {calibrated_on}, expected {HELD_OUT}; run "
             "`anogan calibrate` with good images, then evaluate."

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan import __version__
-from anogan.calibration import CROSS_FITTED, HELD_OUT
+from anogan.calibration import HELD_OUT, ON_GOOD
 from anogan.errors import AnoganError, DataError
 from anogan.inspection import Inspection, Verdict
 from anogan.report import _words
@@ -68,8 +68,7 @@ def write_report(
         title: Heading, such as the product's name.
         inspections: In any order; the page lists the highest score first.
         images: Gives the (H, W, C) pixels of an inspection, uint8 or uint16; may raise `AnoganError`.
-        calibrated_on: What the threshold was set on; must be `held-out good images`, or those
-            and cross-fitted ones.
+        calibrated_on: What the threshold was set on; must be one of `ON_GOOD`.
         evaluation: `image_auroc`, ..., `per_kind`, `intervals`, as `Evaluation.to_dict()` gives them.
         calibration: The fields of a threshold estimate: `threshold` and, each optional,
             `review_threshold`, `false_reject` (promised rate), `interval` (95 %), `n_good`, `warning`.
@@ -109,7 +108,7 @@ def write_report(
 
 
 def _refuse_other_calibration(path: Path, calibrated_on: str) -> None:
-    if calibrated_on not in (HELD_OUT, CROSS_FITTED):
+    if calibrated_on not in ON_GOOD:
         raise DataError(
             f"The report {path.name} was refused: its threshold was calibrated on {calibrated_on}, expected "
             f"{HELD_OUT}; calibrate on good images that are neither trained on nor tested."

@@ -234,12 +234,12 @@ def learn_memories(
 
 def _remembered(config: Config, known: NDArray[np.float32], unseen: NDArray[np.float32]) -> Memory | None:
     """The memory of windows of alarms; None of too few."""
-    n_unseen = len(unseen)
-    if config.memory.compare == "pattern":  # A photograph that was drawn twice says nothing new.
+    pattern, n_unseen = config.memory.compare == "pattern", len(unseen)
+    if pattern:  # A photograph that was drawn twice says nothing new.
         known, n_unseen = _patterns(np.unique(known, axis=0)), len(np.unique(unseen, axis=0))
     if min(len(known), n_unseen) < _FEWEST:
         return None
-    pattern, weight = config.memory.compare == "pattern", _window_weight(config.memory.window)
+    weight = _window_weight(config.memory.window)
     mean, components = _principal_components(_blurred(known) * weight, config.seed)
     kernels = _blurred(components.reshape(-1, *known.shape[1:]) * weight)
     if pattern:
