@@ -87,7 +87,6 @@ def test_an_unknown_key_is_answered_with_the_nearest_one(override: str, near: st
         ("split.early_stop=0.45", ("leave a share to train on",)),
         ("split.group='part('", ("split.group", "is no regular expression")),
         ("split.group='(part)?'", ("split.group", "finds a part in no name")),
-        ("calibration.cross_fit=true", ("calibration.cross_fit needs memory.patches",)),
         ("memory.alarm=.nan", ("memory.alarm", "finite")),
         ("score.smoothing_sigma=.inf", ("score.smoothing_sigma", "finite")),
         ("network.latent_grid=5", ("latent_grid 5", "power of two")),

@@ -84,8 +84,9 @@ class ScoreConfig(Section):
 
     select: bool = Field(
         False,
-        description="Let `fit` replace the weights, smoothing and pooling below by those that best tell "
-        "synthetic defects on held-out good images.",
+        description="Let `fit` replace the weights, smoothing and pooling below, and `calibration.map: "
+        "per-pixel`, by what best tells synthetic defects on held-out good images, and leave the memory of "
+        "false alarms away where it hides them.",
     )
     residual_weight: float = Field(1.0, ge=0, description="Of |x - G(z)| per pixel.")
     discrimination_weight: float = Field(0.1, ge=0, description="Of the difference of D's features.")
@@ -125,8 +126,8 @@ class CalibrationConfig(Section):
     )
     cross_fit: bool = Field(
         False,
-        description="The training images set the threshold as well as the held-out ones, each scored with a "
-        "memory that never saw its part (see `memory`): a surer threshold from the same images. Only where "
+        description="The training images set the threshold as well as the held-out ones, a memory (see "
+        "`memory`) without what it knows of their part: a surer threshold from the same images. Only where "
         "networks score images that they learned from like others; `fit` compares both and tells.",
     )
     review_share: float = Field(

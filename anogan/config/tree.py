@@ -73,11 +73,6 @@ class Config(Section):
     def _memory_fits(self) -> Config:
         if self.memory.patches and not self.head.enabled:
             raise ValueError("memory.patches needs head.enabled: it remembers what the head marks")
-        if self.calibration.cross_fit and not self.memory.patches:
-            raise ValueError(
-                "calibration.cross_fit needs memory.patches: it leaves each image out of the memory that "
-                "scores it"
-            )
         if self.memory.patches and (self.memory.window > self.tiles.size or self.tiles.size % 2):
             raise ValueError(
                 f"memory.window {self.memory.window} must be at most tiles.size {self.tiles.size}, "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,23 +37,35 @@ def image_auroc(is_defect: ArrayLike, scores: ArrayLike) -> float | None:
     return float(below.sum() / (2 * good.size * defect.size))
 
 
-def auroc_standard_error(auroc: float, n_good: int, n_defect: int) -> float:
-    """How far an AUROC of so few images is off by chance (Hanley and McNeil 1982, Radiology 143, eq. 1).
+def auroc_difference_error(good: ArrayLike, damaged: ArrayLike) -> float:
+    """How far the difference of two scorings' AUROC is off by chance, on the same images and copies of them.
+
+    The jackknife over images (Efron & Stein 1981, eq. 1.2): an image leaves with its copies, which are no
+    images of their own.
 
     Args:
-        auroc: In [0, 1].
-        n_good: At least 1.
-        n_defect: At least 1.
+        good: (2, n), scores of n good images by both scorings, n at least 3.
+        damaged: (2, n, k), those of k copies of each with defects; not a number where there is no such copy.
 
     Returns:
         One standard deviation, at least 0.
     """
-    two_defects = auroc / (2 - auroc)  # P(two defective images both score above a good one).
-    two_good = 2 * auroc**2 / (1 + auroc)
-    variance = (
-        auroc * (1 - auroc) + (n_defect - 1) * (two_defects - auroc**2) + (n_good - 1) * (two_good - auroc**2)
+    clean, bad = np.asarray(good, float), np.asarray(damaged, float)
+    there = ~np.isnan(bad)
+    counted = np.broadcast_to(there[:, None], (2, clean.shape[1], *bad.shape[1:])).sum(axis=3)
+    above = (bad[:, None] > clean[:, :, None, None]) + 0.5 * (bad[:, None] == clean[:, :, None, None])
+    left_out = [_without_each(above.sum(axis=3)), _without_each(counted)]
+    difference = np.diff(left_out[0] / left_out[1], axis=0)[0]
+    n = difference.size
+    return float(np.sqrt((n - 1) / n * np.square(difference - difference.mean()).sum()))
+
+
+def _without_each(pairs: NDArray[Any]) -> NDArray[np.float64]:
+    """Sums over all pairs (2, n, n) but those in which an image has a part, (2, n)."""
+    total = pairs.sum(axis=(1, 2))[:, None]
+    return np.asarray(
+        total - pairs.sum(axis=1) - pairs.sum(axis=2) + np.diagonal(pairs, axis1=1, axis2=2), float
     )
-    return math.sqrt(max(0.0, variance / (n_good * n_defect)))
 
 
 def image_aupr(is_defect: ArrayLike, scores: ArrayLike) -> float | None:

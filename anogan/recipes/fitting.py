@@ -37,7 +37,7 @@ from anogan.recipes.good_images import (
     refuse_unfit_tiles,
 )
 from anogan.recipes.pictures import fit_pictures
-from anogan.recipes.selection import pick_score_settings, with_score_settings
+from anogan.recipes.selection import pick_score_settings, try_memory, with_score_settings
 from anogan.recipes.shared_stages import SharedStages, shared
 from anogan.recipes.training import Reporter, Run, Trained, job_for, train
 from anogan.recipes.variants import split_dataset, with_variants
@@ -147,6 +147,10 @@ def _read_fit_images(
 
 def _crossed(scorer: Scorer, split: Split, good: Good, trained: Trained) -> list[Crossed]:
     """The training images, share by share, and who scores them; none without `calibration.cross_fit`."""
+    if not scorer.config.calibration.cross_fit:
+        return []
+    if scorer.model.memory is None:
+        return [Crossed(scorer, split.train)]
     return [
         Crossed(
             Scorer(replace(scorer.model, memory=memory)),
@@ -177,13 +181,21 @@ def _pick_score(scorer: Scorer, held_out: Good, reporter: Reporter) -> tuple[Sco
     """
     if not scorer.config.score.select:
         return scorer, {}
-    found = pick_score_settings(
-        scorer,
-        held_out.images,
-        lambda done, total: reporter.progress("picking score settings", done, total, {}),
-        variants=held_out.variants,
-    )
-    return with_score_settings(scorer, found.chosen), {"score_selection": found.to_dict()}
+
+    def told(done: int, total: int) -> None:
+        reporter.progress("picking score settings", done, total, {})
+
+    said: dict[str, Any] = {}
+    if (tried := try_memory(scorer, held_out.images, told, held_out.variants)) is not None:
+        said["memory_trial"] = tried.to_dict()
+        if not tried.helps:
+            reporter.event(
+                "Drawn defects are told better without the memory of false alarms, so the model does without "
+                f"it ({tried}). memory.patches: 0 saves the time."
+            )
+            scorer = Scorer(replace(scorer.model, memory=None))
+    found = pick_score_settings(scorer, held_out.images, told, held_out.variants)
+    return with_score_settings(scorer, found.chosen), said | {"score_selection": found.to_dict()}
 
 
 def _calibrating(split: Split, config: Config) -> Sequence[Path]:

@@ -27,7 +27,7 @@ class Good:
     Attributes:
         images: (H, W, C) each.
         variants: Of the product on each image; None without variants.
-        shares: The number of each image's share where `calibration.cross_fit` asks for shares, else empty.
+        shares: The number of each image's share where `calibration.cross_fit` parts a memory, else empty.
     """
 
     images: list[Pixels]
@@ -84,8 +84,8 @@ def read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tup
 
 
 def training_shares(config: Config, train: Sequence[Path]) -> list[int]:
-    """The share of each training image; none unless `calibration.cross_fit` asks for shares."""
-    if not config.calibration.cross_fit:
+    """The share of each training image; none unless `calibration.cross_fit` parts a memory by them."""
+    if not config.calibration.cross_fit or not config.memory.patches:
         return []
     return shares_of(train, SHARES, config.seed, config.split.part_of)
 

@@ -75,7 +75,7 @@ class Scorer:
         check_overrides(threshold, steps)
         self.model, self.config = model, model.config
         self.calibration = calibration
-        self._threshold, self._steps = threshold, steps
+        self._threshold, self.steps = threshold, steps
         self._inverter = Inverter(model.config, model.networks, model.feature_scales, model.perceptual)
         self._aligner = _aligner(model)
         self._device = next(model.networks.generator.parameters()).device
@@ -100,7 +100,7 @@ class Scorer:
 
     def with_calibration(self, calibration: Calibration) -> Scorer:
         """The same model with another calibration, and without a threshold set by hand."""
-        return Scorer(self.model, calibration, steps=self._steps)
+        return Scorer(self.model, calibration, steps=self.steps)
 
     @overload
     def score(self, images: Path | str, variant: str | None = None) -> Inspection: ...
@@ -291,7 +291,7 @@ class Scorer:
         return {name: torch.cat([c[name] for c in chunks]).numpy() for name in chunks[0]}
 
     def _inspect_chunk(self, tiles: Tensor) -> dict[str, Tensor]:
-        found = self._inverter.search(tiles, self._steps)
+        found = self._inverter.search(tiles, self.steps)
         with torch.inference_mode():
             x, reconstruction = image_of(tiles, condition_dim(self.config)), found.reconstruction
             discrimination = self._inverter.discrimination(tiles, reconstruction)

@@ -19,6 +19,7 @@ from anogan.recipes.evaluation import evaluate
 from anogan.recipes.models import load_scorer
 from anogan.recipes.variants import split_dataset
 from anogan.scoring import Scorer
+from anogan.scoring.memory import Memories, learn_memories
 from tests.recipes.listening import Listener
 from tests.tiny import part, tiny_config, write_parts
 
@@ -129,13 +130,33 @@ def test_a_common_threshold_that_rejects_too_many_held_out_images_is_not_taken(
     assert f"of {len(clean) + 6} held-out images score above" in told[0]
 
 
-def test_too_few_false_alarms_leave_the_threshold_to_the_held_out_images(good: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", [{"patches": 0}, MEMORY | {"tiles": 2}], ids=["none", "nothing learned"])
+def test_without_a_memory_training_images_calibrate_as_they_are(
+    memory: dict[str, Any], good: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(memory=memory, calibration={"false_reject": 0.1, "cross_fit": True})
+    result = fit(good, tmp_path / "model", config)
+
+    split = split_dataset(scan_dataset(good), config)
+    assert result.scorer.model.memory is None
+    assert result.calibration.estimate.n_trained == len(split.train)
+    assert load_bundle(result.path).metadata["calibrated_on"] == CROSS_FITTED
+    own = good_scores(result.scorer, dict(result.calibration.statistics), [*split.calibrate, *split.train])
+    assert sorted(result.calibration.scores) == sorted(own)
+
+
+def test_a_memory_that_cannot_do_without_a_share_leaves_the_threshold_to_held_out_images(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_shares(*given: Any) -> Memories | None:
+        found = learn_memories(*given)
+        return None if found is None else replace(found, without=())
+
+    monkeypatch.setattr("anogan.recipes.training.learn_memories", without_shares)
     listener = Listener()
-    calibration = {"false_reject": 0.1, "cross_fit": True}
-    few: dict[str, Any] = MEMORY | {"tiles": 2}
-    result = fit(
-        good, tmp_path / "model", tiny_config(memory=few, calibration=calibration), reporter=listener.reporter
-    )
+    config = tiny_config(memory=MEMORY, calibration={"false_reject": 0.1, "cross_fit": True})
+    result = fit(good, tmp_path / "model", config, reporter=listener.reporter)
+    assert result.scorer.model.memory is not None
     assert result.calibration.estimate.n_trained == 0
     assert load_bundle(result.path).metadata["calibrated_on"] == HELD_OUT
-    assert any("memory.patches" in event for event in listener.events)
+    assert any("Too few false alarms" in event for event in listener.events)
