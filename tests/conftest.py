@@ -63,10 +63,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The good parts, seeds 0 to 39, lie in `good/` beside it.
     """
     from anogan.recipes import fit
-    from tests.tiny import TRAINED, tiny_config, write_parts
+    from tests.tiny import TRAINED, no_pictures, tiny_config, write_parts
 
     root = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        # Drawing the curves would take as long as the training.
-        patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+    with no_pictures():
         return fit(write_parts(root / "good", range(40)), root / "模型 1", tiny_config(**TRAINED)).path

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 SIZE = (40, 56)  # Not square, and neither side a multiple of the tile.
@@ -52,6 +54,14 @@ def tiny_config(**changes: Any) -> Any:
     from anogan.config import config_from_dict
 
     return config_from_dict(merged(TINY, changes), "the test")
+
+
+@contextmanager
+def no_pictures() -> Iterator[None]:
+    """A fit within draws none: it would take ten times as long as the training of tiny networks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+        yield
 
 
 def part(

@@ -17,16 +17,14 @@ from anogan.images.folders import file_digest
 from anogan.recipes import FitResult, fit
 from anogan.recipes.shared_stages import SharedStages
 from tests.recipes.listening import Listener
-from tests.tiny import part, tiny_config, write_parts
+from tests.tiny import no_pictures, part, tiny_config, write_parts
 
 HEADLESS = {"enabled": False}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_pictures() -> Iterator[None]:
-    """Drawing the curves takes ten times as long as this training; the command's tests look at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+    with no_pictures():  # The command's tests look at them.
         yield
 
 

@@ -11,17 +11,14 @@ from anogan import load
 from anogan.bundle import load_bundle
 from anogan.recipes import fit
 from anogan.recipes.training import Reporter
-from tests.tiny import part, tiny_config, write_parts
+from tests.tiny import no_pictures, part, tiny_config, write_parts
 
 # Three Adam steps of at most 5e-4 and two of the head, in fp32 sums of another order.
 TOLERANCE = 2e-4
 
 
-def test_fit_on_two_devices_resumes_and_writes_the_model_that_one_device_would(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Drawing the curves would take as long as the training.
-    monkeypatch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+@no_pictures()
+def test_fit_on_two_devices_resumes_and_writes_the_model_that_one_device_would(tmp_path: Path) -> None:
     good = write_parts(tmp_path / "线 1" / "good", range(16))
     runtime = {"device": "cpu", "precision": "fp32", "threads": 1}
     two = tiny_config(monitor={"interval": 1}, runtime=runtime | {"devices": 2})

@@ -21,7 +21,7 @@ from anogan.recipes.variants import split_dataset
 from anogan.scoring import Scorer
 from anogan.scoring.memory import Memories, learn_memories
 from tests.recipes.listening import Listener
-from tests.tiny import part, tiny_config, write_parts
+from tests.tiny import no_pictures, part, tiny_config, write_parts
 
 # After two steps the head marks nothing above 0.
 MEMORY = {"patches": 16, "window": 16, "tiles": 640, "alarm": -1.0}
@@ -29,9 +29,7 @@ MEMORY = {"patches": 16, "window": 16, "tiles": 640, "alarm": -1.0}
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_pictures() -> Iterator[None]:
-    """Drawing the curves takes ten times as long as this training; the command's tests look at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+    with no_pictures():  # The command's tests look at them.
         yield
 
 

@@ -32,6 +32,7 @@ from anogan.scoring import Model, Scorer
 from anogan.scoring.head_network import build_head
 from anogan.scoring.memory import Memory
 from tests.recipes.listening import Listener
+from tests.tiny import no_pictures
 
 TINY: dict[str, Any] = {
     "tiles": {"size": 32, "overlap": 8},
@@ -201,13 +202,13 @@ def test_there_is_nothing_to_try_without_a_memory_or_of_few_images(images: list[
     assert try_memory(remembering(0.0), images[: MIN_IMAGES - 1]) is None
 
 
+@no_pictures()
 @pytest.mark.parametrize("helps", [False, True])
 def test_fit_keeps_a_memory_only_where_it_helps(
     helps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trial's outcome is given here: two steps of training remember nothing worth a trial."""
     monkeypatch.setattr(MemoryTrial, "helps", helps)
-    monkeypatch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
     (tmp_path / "good").mkdir()
     for seed in range(30):
         write_image(tmp_path / "good" / f"{seed}.png", part(seed))

@@ -15,7 +15,7 @@ from anogan.images.decode import write_image
 from anogan.inspection import Inspection, Verdict
 from anogan.recipes import fit
 from anogan.scoring import Model, Scorer
-from tests.tiny import tiny_config
+from tests.tiny import no_pictures, tiny_config
 
 SETTINGS: dict[str, Any] = {
     "images": {"channels": 1},
@@ -42,9 +42,7 @@ def fitted(root: Path, condition: str) -> Scorer:
     for seed in range(60):
         write_image(root / "good" / f"{seed}.png", plate(seed))
     network = {"latent_dim": 2, "latent_grid": 1, "width": 8, "condition": condition}
-    with pytest.MonkeyPatch.context() as patch:
-        # Drawing the curves would take as long as the training.
-        patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+    with no_pictures():
         return load(fit(root / "good", root / "model", tiny_config(network=network, **SETTINGS)).path)
 
 

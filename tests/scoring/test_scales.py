@@ -16,7 +16,7 @@ from anogan.metrics import image_auroc
 from anogan.recipes import FitResult, fit, load_scorer
 from anogan.scoring import Scorer
 from tests.export.conftest import build_model, build_torch_scorer, small_config
-from tests.tiny import merged, tiny_config
+from tests.tiny import merged, no_pictures, tiny_config
 
 SIDE, NOISE, STAIN = 128, 0.06, 0.09
 SPOT = (slice(84, 96), slice(24, 36))
@@ -56,8 +56,7 @@ def fitted(root: Path, scales: list[float]) -> FitResult:
     for seed in range(30):
         write_image(good / f"{seed}.png", surface(seed))
     tiles = {"tiles": {"size": 32, "overlap": 8, "scales": scales}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+    with no_pictures():
         return fit(good, root / "model", tiny_config(**merged(SETTINGS, tiles)))
 
 

@@ -23,7 +23,7 @@ from anogan.recipes.selection import pick_score_settings
 from anogan.station import Scorer as StationScorer
 from anogan.station.timing import Job, measure_station
 from tests.cli.conftest import run_cli
-from tests.tiny import tiny_config
+from tests.tiny import no_pictures, tiny_config
 
 BRIGHT, DARK = "bright 板", "dark"
 SETTINGS: dict[str, Any] = {
@@ -63,9 +63,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
-    with pytest.MonkeyPatch.context() as patch:
-        # Drawing the curves would take as long as the training.
-        patch.setattr("anogan.recipes.fitting.fit_pictures", lambda *_: {})
+    with no_pictures():
         return fit(data, tmp_path_factory.mktemp("model") / "model", tiny_config(**SETTINGS))
 
 
