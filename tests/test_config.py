@@ -152,7 +152,7 @@ def test_a_file_that_is_no_config_is_named(content: bytes, words: str, tmp_path:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    assert "absent.yaml does not exist" in _refusal(path=tmp_path / "absent.yaml")
+    assert "absent.yaml is no file and no shipped config" in _refusal(path=tmp_path / "absent.yaml")
 
 
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from anogan.cli._settings import shipped_config_names
-
 
 class Device(StrEnum):
     """As `runtime.device` in a config."""
@@ -21,6 +19,8 @@ class Device(StrEnum):
 
 
 def _configs(incomplete: str) -> list[str]:
+    from anogan.config import shipped_config_names
+
     return [name for name in shipped_config_names() if name.startswith(incomplete)]
 
 

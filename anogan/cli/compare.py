@@ -16,7 +16,6 @@ from anogan.cli._model import require_folder
 from anogan.cli._options import JsonOption, SetOption
 from anogan.cli._plain import finite
 from anogan.cli._progress import TrainingProgress
-from anogan.cli._settings import find_config, fitting_config, shipped_config_names
 from anogan.cli._terminal import stdout
 from anogan.errors import ConfigError
 
@@ -126,7 +125,8 @@ def _entrants(
 
 
 def _config_of(name: str, overrides: Sequence[str]) -> Callable[[Path], Config]:
-    from anogan.config import load_config
+    from anogan.config import find_config, load_config, shipped_config_names
+    from anogan.images.settings import fitting_config
 
     try:
         path = find_config(name)

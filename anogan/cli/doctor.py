@@ -11,7 +11,6 @@ from rich.text import Text
 
 from anogan.cli._environment import Fault, examine_installation, installed_versions, usable_devices
 from anogan.cli._options import ConfigOption, JsonOption, SetOption
-from anogan.cli._settings import fitting_config
 from anogan.cli._terminal import stdout
 
 if TYPE_CHECKING:
@@ -55,9 +54,10 @@ def command(
 
 
 def _examine(data: Path, config: str | None, overrides: list[str]) -> DoctorReport:
-    settings, _ = fitting_config(config, overrides, data)
     from anogan.images.doctor import examine
+    from anogan.images.settings import fitting_config
 
+    settings, _ = fitting_config(config, overrides, data)
     return examine(data, seed=settings.seed, config=settings)
 
 

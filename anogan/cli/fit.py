@@ -12,7 +12,6 @@ from anogan.cli._guard import STOPPED
 from anogan.cli._options import ConfigOption, SetOption
 from anogan.cli._progress import TrainingProgress, duration
 from anogan.cli._promise import promise_sentences
-from anogan.cli._settings import fitting_config
 from anogan.cli._terminal import print_error, print_note, shell_line, stdout
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ def command(
     """Train a model on good images and calibrate its threshold on held-out ones."""
     shortcuts = {"seed": seed, "calibration.false_reject": false_reject, "runtime.devices": devices}
     overrides = _overrides(set_ or [], shortcuts)
+    from anogan.images.settings import fitting_config
+
     settings, note = fitting_config(config, overrides, data)
     if note is not None and not quiet:
         print_note(note)

@@ -13,6 +13,7 @@ from anogan.config.loading import (
 from anogan.config.networks import EncoderConfig, GanConfig, NetworkConfig, Norm
 from anogan.config.runtime import AlarmKind, AlarmPolicy, MonitorConfig, RuntimeConfig
 from anogan.config.scoring import CalibrationConfig, FeaturesConfig, ScoreConfig, SearchConfig
+from anogan.config.shipped import find_config, shipped_config_names, shipped_configs
 from anogan.config.tree import Config
 
 __all__ = [
@@ -41,6 +42,9 @@ __all__ = [
     "config_from_dict",
     "config_of_model",
     "config_to_dict",
+    "find_config",
     "known_keys",
     "load_config",
+    "shipped_config_names",
+    "shipped_configs",
 ]

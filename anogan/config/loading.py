@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from anogan.config.shipped import find_config
 from anogan.config.tree import Config
 from anogan.errors import ConfigError
 
@@ -20,12 +21,17 @@ Override = Annotated[str, "key.path=value"]
 
 
 def load_config(path: Path | str | None = None, overrides: Sequence[Override] = ()) -> Config:
-    """A config from a YAML file (the defaults without one) and `key.path=value` overrides.
+    """A config from YAML and `key.path=value` overrides.
+
+    Args:
+        path: A YAML file, or the name of a config that comes with the package, such as `pcb`. None for each
+            setting's own default, which is seldom what a product needs: see `fitting_config`.
+        overrides: Applied in order.
 
     Raises:
         ConfigError: The file is missing or not YAML, a key is unknown, or a value does not fit.
     """
-    tree = {} if path is None else _read_yaml(Path(path))
+    tree = {} if path is None else _read_yaml(find_config(str(path)))
     for override in overrides:
         _apply(tree, override)
     return config_from_dict(tree, where="the defaults" if path is None else str(path))
@@ -57,8 +63,6 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; give --config an existing YAML file.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{path} cannot be read as YAML ({reason}); mend the file.") from error

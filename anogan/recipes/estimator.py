@@ -28,7 +28,7 @@ class AnoganDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     outliers. The threshold stays the conformal one of `config.calibration`.
 
     Args:
-        config: Every setting; None takes the package's defaults.
+        config: Every setting; None takes those of `anogan.fit`, whose tiles are 128 pixels a side.
         out: Where the model folder goes; None keeps it in memory only.
     """
 

@@ -26,6 +26,7 @@ from anogan.images.decode import unused_bits
 from anogan.images.exposure import too_bright, white_share
 from anogan.images.folders import Split, scan_dataset
 from anogan.images.registration import Pixels
+from anogan.images.settings import fitting_config
 from anogan.inspection import Inspection
 from anogan.recipes.calibrate import Crossed, calibrate_scorer
 from anogan.recipes.good_images import (
@@ -87,7 +88,8 @@ def fit(
     Args:
         data: Folder with good images, or a data set with `good/`; from `test/` nothing is learned.
         out: Where the model folder goes; checkpoints lie beside it until the end.
-        config: Every setting; None for the defaults.
+        config: Every setting; None for those of `anogan fit`: the shipped `default`, with channels and bit
+            depth as the images have them.
         resume: Go on from the checkpoints of an interrupted run with the same config and data.
         reporter: Told about progress and events.
         stages: Finished stages of other fits: those that this one would only repeat are taken from there, and
@@ -101,7 +103,8 @@ def fit(
         TrainingError: Training failed for good.
     """
     started = time.monotonic()
-    data, out, config, reporter = Path(data), Path(out), config or Config(), reporter or Reporter()
+    data, out, reporter = Path(data), Path(out), reporter or Reporter()
+    config = config or _default_config(data, reporter)
     out = out if out.name else out.resolve()  # `.` has no name, beside which checkpoints could lie.
     check_save_target(out)
     dataset = scan_dataset(data)
@@ -133,6 +136,13 @@ def fit(
     if metadata["health"]["verdict"] != "healthy":
         reporter.event(health_sentence(metadata["health"]))
     return FitResult(out, scorer.with_calibration(calibration), metadata)
+
+
+def _default_config(data: Path, reporter: Reporter) -> Config:
+    config, note = fitting_config(None, (), data)
+    if note is not None:
+        reporter.event(note)
+    return config
 
 
 def _read_fit_images(

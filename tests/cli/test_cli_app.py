@@ -24,8 +24,8 @@ from anogan.cli import (
 )
 from anogan.cli._app import app
 from anogan.cli._guard import GuardedGroup
-from anogan.cli._settings import shipped_configs
 from anogan.cli._terminal import shell_line
+from anogan.config import shipped_configs
 from anogan.errors import DataError
 
 COMMANDS = (fit, score, evaluate, compare, calibrate, export, benchmark, sample, generate, info, doctor)

@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 
 from anogan.bundle import load_bundle
-from anogan.cli import _settings
 from anogan.cli._progress import LogLines, TrainingProgress, duration, figures_text
-from anogan.cli._settings import find_config, fitting_config, shipped_configs
-from anogan.config import config_to_dict
+from anogan.config import config_to_dict, find_config, load_config, shipped_configs
 from anogan.errors import ConfigError
 from anogan.images.decode import write_image
+from anogan.images.settings import fitting_config
 
 GOOD = "good"
 
@@ -227,7 +226,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(
 def test_an_unknown_config_name_lists_those_that_exist(cli: Any, parts: Path, shipped: Path) -> None:
     outcome = cli("fit", "--data", parts, "--config", "bolst")
 
-    _refused(outcome, "--config bolst", "did you mean bolts?", "bolts, nuts")
+    _refused(outcome, "bolst is no file", "did you mean bolts?", "bolts, nuts")
 
 
 def test_a_folder_with_something_else_in_it_is_not_overwritten(cli: Any, parts: Path, tmp_path: Path) -> None:
@@ -264,12 +263,13 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "bolts.yaml").write_text("seed: 1\n", encoding="utf-8")
     (folder / "nuts.yaml").write_text("seed: 2\n", encoding="utf-8")
-    monkeypatch.setattr(_settings, "_CONFIG_FOLDERS", (folder,))
+    monkeypatch.setattr("anogan.config.shipped._CONFIG_FOLDERS", (folder,))
     return folder
 
 
 def test_shipped_configs_are_found_by_name(shipped: Path) -> None:
     assert find_config("nuts") == shipped / "nuts.yaml"
+    assert load_config("nuts").seed == 2
 
 
 def test_the_configs_of_a_checkout_are_found(repository: Path) -> None:

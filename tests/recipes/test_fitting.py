@@ -50,6 +50,23 @@ def _refused(kind: type[AnoganError], words: str, call: Callable[[], object]) ->
     return str(refused.value)
 
 
+# ---- without a config
+
+
+def test_without_a_config_it_takes_that_of_the_command_and_the_channels_of_the_images(tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for seed in range(12):
+        write_image(folder / f"{seed}.png", part(seed)[..., :1])
+    listener = Listener()
+    _refused(
+        DataError,
+        "56x40 pixels are smaller than tiles.size 128",
+        lambda: fit(folder, tmp_path / "m", reporter=listener.reporter),
+    )
+    assert "The images are 8-bit grey, so images.channels=1." in listener.events
+
+
 # ---- stages in common
 
 
