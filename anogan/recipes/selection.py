@@ -101,7 +101,7 @@ class ScoreSelection:
 
 @dataclass(frozen=True)
 class MemoryTrial:
-    """How well the configured settings tell drawn defects with the memory of false alarms and without it."""
+    """How well the head's map tells drawn defects with the memory of false alarms and without it."""
 
     with_memory: Candidate
     without: Candidate
@@ -132,7 +132,8 @@ def try_memory(
     """Whether the memory of false alarms serves this product, by drawn defects on held-out good images.
 
     Where details of the design recur it does; on grain and brushed metal windows all look alike, and it hides
-    defects. Both are measured without a search: the encoder's code shows where alarms are.
+    defects. Both are measured on the head's map alone, which is all that a memory changes, and without a
+    search: the encoder's code shows where alarms are.
 
     Args:
         scorer: A trained model; a calibration is not needed.
@@ -147,10 +148,13 @@ def try_memory(
     if scorer.model.memory is None or len(shown.images) < MIN_IMAGES:
         return None
     steps = None if scorer.model.networks.encoder is None else 0
-    n = len(shown.images)
+    n, score = len(shown.images), scorer.config.score
+    head = _settings(score, score.smoothing_sigma, (0.0, 0.0, 1.0), _pooling_of(score))
+    head = head.model_copy(update={"perceptual_weight": 0.0})
+    alone = _with_sections(Scorer(scorer.model, steps=steps), score=head)
     with_memory, without = (
-        next(_Trial(Scorer(model, steps=steps), shown, _counted(on_image, index * n, 2 * n)).candidates())
-        for index, model in enumerate((scorer.model, replace(scorer.model, memory=None)))
+        next(_Trial(each, shown, _counted(on_image, index * n, 2 * n)).candidates())
+        for index, each in enumerate((alone, Scorer(replace(alone.model, memory=None), steps=steps)))
     )
     return MemoryTrial(with_memory, without, n)
 

@@ -170,9 +170,7 @@ class SteepSpots(nn.Module):
 def remembering(distance: float) -> Scorer:
     """A model whose memory lies so far, in reaches, from whatever it sees."""
     settings = {"patches": 1, "window": 16}
-    config = config_from_dict(
-        TINY | {"memory": settings, "score": {"residual_weight": 0, "discrimination_weight": 0}}, "the test"
-    )
+    config = config_from_dict(TINY | {"memory": settings}, "the test")
     memory = Memory(torch.zeros(1, 3, 16, 16), torch.tensor([distance]), torch.zeros(1, 1), torch.tensor(1.0))
     return Scorer(replace(scorer_with().model, config=config, head=SteepSpots(), memory=memory))
 
