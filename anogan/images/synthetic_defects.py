@@ -14,9 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anogan.config import SyntheticDefectsConfig
+from anogan.config import DefectKind, SyntheticDefectsConfig
 from anogan.images.defect_kinds import DRAW, Canvas, Image, Mask
 
+# What a camera's threshold leaves of these is a rough edge or nothing, and a detail that is pasted elsewhere
+# looks like every other: labels that no head can learn.
+NOT_ON_BINARISED = frozenset({"blur", "contrast", "shade", "texture", "uneven", "cut-paste"})
 VISIBLE = 0.04  # Share of the value range by which a pixel must change to count as defective.
 
 
@@ -32,7 +35,8 @@ def draw_defects(
         image: (H, W, C) uint8 or uint16, a good part.
         config: Kinds and sizes.
         rng: Decides everything random.
-        levels: The two values, in [0, 1], of a binarised data set (see `two_levels`).
+        levels: The two values, in [0, 1], of a binarised data set (see `two_levels`), on which only some
+            kinds are drawn (see `kinds_on`).
 
     Returns:
         The damaged image, same shape and dtype, and the mask (H, W) of its visible defects. The mask is
@@ -40,10 +44,11 @@ def draw_defects(
     """
     top = float(np.iinfo(image.dtype).max)
     clean = image.astype(np.float32) / top
+    kinds = kinds_on(config, levels)
     for _ in range(4):
         damaged = clean
         for _ in range(int(rng.integers(1, config.max_per_tile + 1))):
-            kind = config.kinds[int(rng.integers(len(config.kinds)))]
+            kind = kinds[int(rng.integers(len(kinds)))]
             damaged = DRAW[kind](Canvas(damaged, rng, config))
         if levels is not None:
             # A grey pixel in a binarised image would give the defect away by its value, not its shape.
@@ -54,6 +59,15 @@ def draw_defects(
     # What is too small to see goes back to clean: a label "good" on a changed pixel would teach noise.
     damaged = np.where(mask[..., None], damaged, clean)
     return np.clip(np.rint(damaged * top), 0, top).astype(image.dtype), mask
+
+
+def kinds_on(config: SyntheticDefectsConfig, levels: tuple[float, float] | None) -> tuple[DefectKind, ...]:
+    """The configured kinds that show on such images: all, but on binarised ones without `NOT_ON_BINARISED`.
+
+    All as well where none would be left.
+    """
+    shapes = tuple(kind for kind in config.kinds if kind not in NOT_ON_BINARISED)
+    return shapes if levels is not None and shapes else config.kinds
 
 
 def two_levels(images: Sequence[NDArray[Any]]) -> tuple[float, float] | None:

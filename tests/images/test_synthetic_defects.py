@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, get_args
 
 import cv2
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 from anogan.config import Config, DefectKind, SyntheticDefectsConfig
-from anogan.images.defect_kinds import DRAW
+from anogan.images.defect_kinds import DRAW, Canvas
 from anogan.images.sample_board import draw_board
-from anogan.images.synthetic_defects import VISIBLE, draw_defects, two_levels
+from anogan.images.synthetic_defects import VISIBLE, draw_defects, kinds_on, two_levels
 
 KINDS = tuple(DRAW)
 Image = np.ndarray[Any, Any]
@@ -129,6 +130,29 @@ def test_binarised_images_are_known_by_their_two_levels() -> None:
     assert two_levels([np.where(_binary() > 0, 250, 5).astype(np.uint8)]) == pytest.approx(
         (5 / 255, 250 / 255)
     )
+
+
+def test_binarised_images_get_kinds_that_show_on_them() -> None:
+    config = SyntheticDefectsConfig(kinds=("blob", "blur", "cut-paste", "edge-bite"))
+    assert kinds_on(config, None) == config.kinds
+    assert kinds_on(config, (0.0, 1.0)) == ("blob", "edge-bite")
+    only_grey = SyntheticDefectsConfig(kinds=("shade", "contrast"))
+    assert kinds_on(only_grey, (0.0, 1.0)) == only_grey.kinds
+
+
+def test_no_other_kind_is_drawn_on_binarised_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def counted(kind: str, draw: Callable[[Canvas], Image]) -> Callable[[Canvas], Image]:
+        return lambda canvas: drawn.append(kind) or draw(canvas)
+
+    monkeypatch.setattr(
+        "anogan.images.synthetic_defects.DRAW", {kind: counted(kind, draw) for kind, draw in DRAW.items()}
+    )
+    config = SyntheticDefectsConfig(kinds=("blob", "texture", "shade"))
+    for seed in range(20):
+        draw_defects(_binary(), config, np.random.default_rng(seed), (0.0, 1.0))
+    assert set(drawn) == {"blob"}
 
 
 def test_photographs_have_no_two_levels() -> None:
