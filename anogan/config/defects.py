@@ -36,8 +36,8 @@ class SyntheticDefectsConfig(Section):
         description="Leave out what cannot happen to your part. Name as well `bridge` where conductors are "
         "shorted or parted (a strip from one edge across to the next), and on ground, rolled or brushed "
         "surfaces `seam` (a straight crack along the grain) and `uneven` (worked more or less, up to a line "
-        "across the grain or in a spot). On binarised images `blur`, `contrast`, `shade`, `texture`, `uneven` "
-        "and `cut-paste` are left out: nothing of them shows there, or only what is good elsewhere.",
+        "across the grain or in a spot). On binarised images `blur`, `contrast`, `shade`, `texture`, "
+        "`uneven` and `cut-paste` are left out: nothing of them shows there, or only what is good elsewhere.",
     )
     min_size: float = Field(3, gt=0, description="Smallest that matters.")
     max_size: float = Field(24, gt=0, description="Largest that is drawn.")
