@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from anogan.errors import DataError, ShapeError
 from anogan.metrics import (
     PixelCurves,
     accuracy,
-    auroc_difference_error,
     bootstrap_interval,
     evaluate_scores,
     false_accept_rate,
@@ -201,39 +199,3 @@ def test_inputs_of_different_number_are_refused() -> None:
         PixelCurves.of(KINDS, masks[:5], maps)
     with pytest.raises(ShapeError):
         evaluate_scores(KINDS, SCORES[:5], 3.0)
-
-
-def _two_scorings(seed: int, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of n images and two copies of each, some missing: what an image and its copies share, and noise."""
-    rng = np.random.default_rng(seed)
-    image = rng.normal(size=n)
-    good = image + 0.5 * rng.normal(size=(2, n))
-    damaged = image[:, None] + [[[1.0]], [[1.3]]] + 0.5 * rng.normal(size=(2, n, 2))
-    damaged[:, rng.random((n, 2)) < 0.2] = np.nan
-    return good, damaged
-
-
-def _difference(good: NDArray[np.float64], damaged: NDArray[np.float64]) -> float:
-    first, second = (
-        image_auroc([False] * len(g) + [True] * int((~np.isnan(d)).sum()), [*g, *d[~np.isnan(d)]])
-        for g, d in zip(good, damaged, strict=True)
-    )
-    assert first is not None
-    assert second is not None
-    return second - first
-
-
-def test_the_error_of_a_difference_is_that_of_leaving_out_image_by_image() -> None:
-    good, damaged = _two_scorings(0, 9)
-    others = [np.arange(9) != index for index in range(9)]
-    found = np.array([_difference(good[:, kept], damaged[:, kept]) for kept in others])
-    expected = np.sqrt(8 / 9 * ((found - found.mean()) ** 2).sum())
-    assert auroc_difference_error(good, damaged) == pytest.approx(expected, rel=1e-9)
-    assert auroc_difference_error(good[[0, 0]], damaged[[0, 0]]) == 0
-
-
-def test_the_error_of_a_difference_is_how_far_it_varies() -> None:
-    drawn = [_two_scorings(seed, 30) for seed in range(200)]
-    spread = np.std([_difference(*scores) for scores in drawn])
-    # The jackknife errs on the large side (Efron & Stein 1981, theorem 2).
-    assert 1 < np.mean([auroc_difference_error(*scores) for scores in drawn]) / spread < 1.25

@@ -92,7 +92,8 @@ class MemoryConfig(Section):
     patches: int = Field(
         0,
         ge=0,
-        description="At most so many typical false alarms are kept, 0 for none. For parts whose details "
+        description="At most so many typical false alarms are kept, 0 for none; counts only with "
+        "`head.enabled`. For parts whose details "
         "recur at any place, such as pads and vias (2048 in `pcb`); on grain no patch is like another.",
     )
     window: int = Field(

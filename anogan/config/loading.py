@@ -25,7 +25,7 @@ def load_config(path: Path | str | None = None, overrides: Sequence[Override] = 
 
     Args:
         path: A YAML file, or the name of a config that comes with the package, such as `pcb`. None for each
-            setting's own default, which is seldom what a product needs: see `fitting_config`.
+            setting's own default, seldom what a product needs; `anogan.fit` takes `default` instead.
         overrides: Applied in order.
 
     Raises:

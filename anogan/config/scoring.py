@@ -126,9 +126,10 @@ class CalibrationConfig(Section):
     )
     cross_fit: bool = Field(
         False,
-        description="The training images set the threshold as well as the held-out ones, a memory (see "
-        "`memory`) without what it knows of their part: a surer threshold from the same images. Only where "
-        "networks score images that they learned from like others; `fit` compares both and tells.",
+        description="The training images set the threshold as well as the held-out ones, each scored, where "
+        "there is a `memory`, with one that never saw its part: a surer threshold from the same images. Only "
+        "where 40 parts are held out, and networks score images that they learned from like others; `fit` "
+        "compares both and tells.",
     )
     review_share: float = Field(
         0.05, ge=0, lt=1, description="Share of good parts that may go to review (0: no band)."

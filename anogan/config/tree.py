@@ -37,6 +37,11 @@ class Config(Section):
     monitor: MonitorConfig = MonitorConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
+    @property
+    def remembers(self) -> bool:
+        """Whether `fit` looks for false alarms of the head."""
+        return self.head.enabled and self.memory.patches > 0
+
     @model_validator(mode="after")
     def _grid_fits_tile(self) -> Config:
         grid, size = self.network.latent_grid, self.tiles.size
@@ -71,8 +76,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _memory_fits(self) -> Config:
-        if self.memory.patches and not self.head.enabled:
-            raise ValueError("memory.patches needs head.enabled: it remembers what the head marks")
         if self.memory.patches and (self.memory.window > self.tiles.size or self.tiles.size % 2):
             raise ValueError(
                 f"memory.window {self.memory.window} must be at most tiles.size {self.tiles.size}, "

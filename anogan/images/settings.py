@@ -8,6 +8,8 @@ from pathlib import Path
 
 from anogan.config import Config, find_config, load_config
 from anogan.errors import ImageError
+from anogan.images.decode import probe
+from anogan.images.folders import scan_dataset
 
 _PROBED = 16
 
@@ -45,9 +47,6 @@ def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> t
 
 def _usual_kind(data: Path) -> tuple[int, int] | None:
     """(channels, bit depth) that most of the first images have; None when none can be read."""
-    from anogan.images.decode import probe  # Here: shell completion needs neither.
-    from anogan.images.folders import scan_dataset
-
     kinds: Counter[tuple[int, int]] = Counter()
     for path in scan_dataset(data).good[:_PROBED]:
         try:

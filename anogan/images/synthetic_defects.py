@@ -40,12 +40,13 @@ def draw_defects(
 
     Returns:
         The damaged image, same shape and dtype, and the mask (H, W) of its visible defects. The mask is
-        empty in the rare case that a few tries changed nothing visible.
+        empty where no kind shows, and in the rare case that a few tries changed nothing visible.
     """
     top = float(np.iinfo(image.dtype).max)
-    clean = image.astype(np.float32) / top
+    clean = damaged = image.astype(np.float32) / top
+    mask = np.zeros(clean.shape[:2], np.bool_)
     kinds = kinds_on(config, levels)
-    for _ in range(4):
+    for _ in range(4 if kinds else 0):
         damaged = clean
         for _ in range(int(rng.integers(1, config.max_per_tile + 1))):
             kind = kinds[int(rng.integers(len(kinds)))]
@@ -62,12 +63,10 @@ def draw_defects(
 
 
 def kinds_on(config: SyntheticDefectsConfig, levels: tuple[float, float] | None) -> tuple[DefectKind, ...]:
-    """The configured kinds that show on such images: all, but on binarised ones without `NOT_ON_BINARISED`.
-
-    All as well where none would be left.
-    """
-    shapes = tuple(kind for kind in config.kinds if kind not in NOT_ON_BINARISED)
-    return shapes if levels is not None and shapes else config.kinds
+    """The configured kinds that show on such images: on binarised ones those of `NOT_ON_BINARISED` do not."""
+    if levels is None:
+        return config.kinds
+    return tuple(kind for kind in config.kinds if kind not in NOT_ON_BINARISED)
 
 
 def two_levels(images: Sequence[NDArray[Any]]) -> tuple[float, float] | None:

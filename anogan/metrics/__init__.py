@@ -7,7 +7,6 @@ Higher scores are more anomalous and a defect is the positive class. A figure th
 from anogan.metrics.evaluation import Evaluation, PixelCurves, evaluate_scores
 from anogan.metrics.image import (
     accuracy,
-    auroc_difference_error,
     bootstrap_interval,
     false_accept_rate,
     false_reject_rate,
@@ -23,7 +22,6 @@ __all__ = [
     "PixelCurves",
     "accuracy",
     "aupro",
-    "auroc_difference_error",
     "bootstrap_interval",
     "evaluate_scores",
     "false_accept_rate",

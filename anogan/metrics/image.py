@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,37 +34,6 @@ def image_auroc(is_defect: ArrayLike, scores: ArrayLike) -> float | None:
     # Mann-Whitney 1947 and not a library's curve: the bootstrap asks thousands of times.
     below = np.searchsorted(good, defect, side="left") + np.searchsorted(good, defect, side="right")
     return float(below.sum() / (2 * good.size * defect.size))
-
-
-def auroc_difference_error(good: ArrayLike, damaged: ArrayLike) -> float:
-    """How far the difference of two scorings' AUROC is off by chance, on the same images and copies of them.
-
-    The jackknife over images (Efron & Stein 1981, eq. 1.2): an image leaves with its copies, which are no
-    images of their own.
-
-    Args:
-        good: (2, n), scores of n good images by both scorings, n at least 3.
-        damaged: (2, n, k), those of k copies of each with defects; not a number where there is no such copy.
-
-    Returns:
-        One standard deviation, at least 0.
-    """
-    clean, bad = np.asarray(good, float), np.asarray(damaged, float)
-    there = ~np.isnan(bad)
-    counted = np.broadcast_to(there[:, None], (2, clean.shape[1], *bad.shape[1:])).sum(axis=3)
-    above = (bad[:, None] > clean[:, :, None, None]) + 0.5 * (bad[:, None] == clean[:, :, None, None])
-    left_out = [_without_each(above.sum(axis=3)), _without_each(counted)]
-    difference = np.diff(left_out[0] / left_out[1], axis=0)[0]
-    n = difference.size
-    return float(np.sqrt((n - 1) / n * np.square(difference - difference.mean()).sum()))
-
-
-def _without_each(pairs: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums over all pairs (2, n, n) but those in which an image has a part, (2, n)."""
-    total = pairs.sum(axis=(1, 2))[:, None]
-    return np.asarray(
-        total - pairs.sum(axis=1) - pairs.sum(axis=2) + np.diagonal(pairs, axis1=1, axis2=2), float
-    )
 
 
 def image_aupr(is_defect: ArrayLike, scores: ArrayLike) -> float | None:

@@ -20,7 +20,7 @@ from anogan.calibration import (
     outliers,
     recalibrated,
 )
-from anogan.config import config_from_dict
+from anogan.config import Config, config_from_dict
 from anogan.errors import CalibrationError, DataError
 from anogan.images.folders import GOOD, file_digest, scan_dataset
 from anogan.recipes.good_images import TRAINED_ON, hashes_in
@@ -30,6 +30,7 @@ from anogan.scoring.evidence import image_score
 from anogan.scoring.judge import Judge
 
 OnImage = Callable[[str, int, int], None]
+FEWEST_TO_COMPARE = 40  # Held-out parts: of fewer no test sees that the networks know the others by heart.
 _UNLIKE = 0.05  # Probability by chance of what is taken for a difference.
 _MARGIN = 0.25  # Of the interquartile range of held-out images.
 
@@ -45,6 +46,11 @@ class Crossed:
 
     scorer: Judge
     paths: Sequence[Path]
+
+
+def may_cross_fit(config: Config, held_out: Sequence[Path]) -> bool:
+    """Whether training images may set the threshold too, by the settings and the number of the others."""
+    return config.calibration.cross_fit and config.split.n_parts(held_out) >= FEWEST_TO_COMPARE
 
 
 def _silent(*_: object) -> None:

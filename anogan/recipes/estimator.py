@@ -28,11 +28,11 @@ class AnoganDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     outliers. The threshold stays the conformal one of `config.calibration`.
 
     Args:
-        config: Every setting; None takes those of `anogan.fit`, whose tiles are 128 pixels a side.
+        config: Every setting, or as `anogan.fit` takes it; None for `default`, with tiles of 128 pixels.
         out: Where the model folder goes; None keeps it in memory only.
     """
 
-    def __init__(self, config: Config | None = None, out: str | Path | None = None) -> None:
+    def __init__(self, config: Config | Path | str | None = None, out: str | Path | None = None) -> None:
         self.config = config
         self.out = out
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import torch
 
 from anogan.bundle import Bundle, check_save_target, save_bundle
 from anogan.calibration import CROSS_FITTED, HELD_OUT, Calibration, images_needed
-from anogan.config import Config
+from anogan.config import Config, Override
+from anogan.errors import ConfigError
 from anogan.gan.alarms import health, health_sentence
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.keeping import kept_record
@@ -28,16 +29,18 @@ from anogan.images.folders import Split, scan_dataset
 from anogan.images.registration import Pixels
 from anogan.images.settings import fitting_config
 from anogan.inspection import Inspection
-from anogan.recipes.calibrate import Crossed, calibrate_scorer
+from anogan.recipes.calibrate import FEWEST_TO_COMPARE, Crossed, calibrate_scorer, may_cross_fit
 from anogan.recipes.good_images import (
     Good,
     hashes_of,
+    kinds_left_out,
     network_image_size,
     read_good,
     refuse_leak,
     refuse_unfit_tiles,
 )
 from anogan.recipes.pictures import fit_pictures
+from anogan.recipes.score_trial import shown
 from anogan.recipes.selection import pick_score_settings, try_memory, with_score_settings
 from anogan.recipes.shared_stages import SharedStages, shared
 from anogan.recipes.training import Reporter, Run, Trained, job_for, train
@@ -77,8 +80,9 @@ class FitResult:
 def fit(
     data: Path | str,
     out: Path | str = DEFAULT_MODEL,
-    config: Config | None = None,
+    config: Config | Path | str | None = None,
     *,
+    overrides: Sequence[Override] = (),
     resume: bool = False,
     reporter: Reporter | None = None,
     stages: SharedStages | None = None,
@@ -88,8 +92,9 @@ def fit(
     Args:
         data: Folder with good images, or a data set with `good/`; from `test/` nothing is learned.
         out: Where the model folder goes; checkpoints lie beside it until the end.
-        config: Every setting; None for those of `anogan fit`: the shipped `default`, with channels and bit
-            depth as the images have them.
+        config: Every setting; or a YAML file or a shipped config's name, `default` for None, with channels
+            and bit depth as the images have them.
+        overrides: `key.path=value` each, for a config by its name.
         resume: Go on from the checkpoints of an interrupted run with the same config and data.
         reporter: Told about progress and events.
         stages: Finished stages of other fits: those that this one would only repeat are taken from there, and
@@ -104,7 +109,10 @@ def fit(
     """
     started = time.monotonic()
     data, out, reporter = Path(data), Path(out), reporter or Reporter()
-    config = config or _default_config(data, reporter)
+    if not isinstance(config, Config):
+        config = _config_by_name(config, overrides, data, reporter)
+    elif overrides:
+        raise ConfigError("overrides change a config that is given by name; change this one by model_copy.")
     out = out if out.name else out.resolve()  # `.` has no name, beside which checkpoints could lie.
     check_save_target(out)
     dataset = scan_dataset(data)
@@ -127,7 +135,7 @@ def fit(
     ):
         trained = train(run, good, held_out, image_size)
     scorer, picked = _pick_score(Scorer(trained.model), held_out, reporter)
-    calibration = _calibrate(scorer, split, _crossed(scorer, split, good, trained), reporter)
+    calibration = _calibrate(scorer, split, _crossed(scorer, split, good, trained, reporter), reporter)
     seconds = time.monotonic() - started + saved  # As if it had trained all by itself.
     metadata = _metadata(run, hashes, image_size, data, seconds) | picked
     metadata |= {"calibrated_on": CROSS_FITTED if calibration.estimate.n_trained else HELD_OUT}
@@ -138,8 +146,10 @@ def fit(
     return FitResult(out, scorer.with_calibration(calibration), metadata)
 
 
-def _default_config(data: Path, reporter: Reporter) -> Config:
-    config, note = fitting_config(None, (), data)
+def _config_by_name(
+    named: Path | str | None, overrides: Sequence[Override], data: Path, reporter: Reporter
+) -> Config:
+    config, note = fitting_config(None if named is None else str(named), overrides, data)
     if note is not None:
         reporter.event(note)
     return config
@@ -152,15 +162,30 @@ def _read_fit_images(
     good, held_out = read_good(split, config, image_size)
     _warn_of_light(good.images, config, reporter)
     refuse_unfit_tiles(good, config)
+    if config.head.enabled and (without := kinds_left_out(good.images, config)):
+        reporter.event(
+            f"The images are binarised, so of defects.kinds {', '.join(without)} are not drawn: they would "
+            "not show, or look like good details."
+        )
     return good, held_out
 
 
-def _crossed(scorer: Scorer, split: Split, good: Good, trained: Trained) -> list[Crossed]:
+def _crossed(scorer: Scorer, split: Split, good: Good, trained: Trained, reporter: Reporter) -> list[Crossed]:
     """The training images, share by share, and who scores them; none without `calibration.cross_fit`."""
-    if not scorer.config.calibration.cross_fit:
+    if not may_cross_fit(scorer.config, split.calibrate):
+        if scorer.config.calibration.cross_fit:
+            reporter.event(
+                f"Fewer than {FEWEST_TO_COMPARE} good images are held out for calibration: too few to tell "
+                "whether training images score like others. The threshold stands on these alone."
+            )
         return []
     if scorer.model.memory is None:
         return [Crossed(scorer, split.train)]
+    if not trained.left_out:
+        reporter.event(
+            "Too few false alarms to leave a share of the training images out of the memory; the threshold "
+            "stands on the held-out images alone (calibration.cross_fit)."
+        )
     return [
         Crossed(
             Scorer(replace(scorer.model, memory=memory)),
@@ -192,11 +217,12 @@ def _pick_score(scorer: Scorer, held_out: Good, reporter: Reporter) -> tuple[Sco
     if not scorer.config.score.select:
         return scorer, {}
 
-    def told(done: int, total: int) -> None:
-        reporter.progress("picking score settings", done, total, {})
+    def told(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: reporter.progress(what, done, total, {})
 
+    looked_at = shown(scorer, held_out.images, held_out.variants, held_out.parts)
     said: dict[str, Any] = {}
-    if (tried := try_memory(scorer, held_out.images, told, held_out.variants)) is not None:
+    if (tried := try_memory(scorer, looked_at, told("trying the memory"))) is not None:
         said["memory_trial"] = tried.to_dict()
         if not tried.helps:
             reporter.event(
@@ -204,12 +230,12 @@ def _pick_score(scorer: Scorer, held_out: Good, reporter: Reporter) -> tuple[Sco
                 f"it ({tried}). memory.patches: 0 saves the time."
             )
             scorer = Scorer(replace(scorer.model, memory=None))
-    found = pick_score_settings(scorer, held_out.images, told, held_out.variants)
+    found = pick_score_settings(scorer, looked_at, told("picking score settings"))
     return with_score_settings(scorer, found.chosen), said | {"score_selection": found.to_dict()}
 
 
 def _calibrating(split: Split, config: Config) -> Sequence[Path]:
-    return split.calibrate + (split.train if config.calibration.cross_fit else ())
+    return split.calibrate + (split.train if may_cross_fit(config, split.calibrate) else ())
 
 
 def _warn_of_shortfall(config: Config, n: int, reporter: Reporter) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anogan.bundle import Bundle
-from anogan.config import Config
+from anogan.config import Config, DefectKind
 from anogan.errors import ConfigError, DataError
 from anogan.gan.tiles import TileSource, load_images
 from anogan.images.decode import probe
 from anogan.images.folders import Dataset, Split, common_size, file_digest, most_common_size, shares_of
 from anogan.images.registration import Pixels
+from anogan.images.synthetic_defects import kinds_on, two_levels
 from anogan.images.tiling import scaled_size
 from anogan.recipes.variants import variants_of
 
@@ -28,11 +29,13 @@ class Good:
         images: (H, W, C) each.
         variants: Of the product on each image; None without variants.
         shares: The number of each image's share where `calibration.cross_fit` parts a memory, else empty.
+        parts: What part of the product each shows; None without `split.group`.
     """
 
     images: list[Pixels]
     variants: list[str | None]
     shares: Sequence[int] = ()
+    parts: Sequence[str] | None = None
 
 
 def hashes_of(split: Split) -> dict[str, list[str]]:
@@ -79,13 +82,17 @@ def read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tup
         raise DataError(f"{len(errors)} of {total} good images cannot be used; the first: {first}")
     return (
         Good(good, variants_of(config, split.train), training_shares(config, split.train)),
-        Good(held_out, variants_of(config, split.early_stop)),
+        Good(
+            held_out,
+            variants_of(config, split.early_stop),
+            parts=config.split.parts_of(split.early_stop),
+        ),
     )
 
 
 def training_shares(config: Config, train: Sequence[Path]) -> list[int]:
     """The share of each training image; none unless `calibration.cross_fit` parts a memory by them."""
-    if not config.calibration.cross_fit or not config.memory.patches:
+    if not config.calibration.cross_fit or not config.remembers:
         return []
     return shares_of(train, SHARES, config.seed, config.split.part_of)
 
@@ -99,11 +106,19 @@ def refuse_unfit_tiles(good: Good, config: Config) -> None:
     """
     source = TileSource(good.images, config, variants=good.variants)
     if config.head.enabled and not bool(source.damaged_batch(0, DRAWN, clean_share=0.0).mask.any()):
+        without = kinds_left_out(good.images, config)
+        binarised = f" (they are binarised: {', '.join(without)} would not show)" if without else ""
         raise ConfigError(
             f"defects.kinds {list(config.defects.kinds)} change nothing visible on {DRAWN} tiles of these "
-            "images, so the head would learn nothing; add others, such as blob and scratch, or set "
-            "head.enabled: false."
+            f"images{binarised}, so the head would learn nothing; add others, such as blob and scratch, or "
+            "set head.enabled: false."
         )
+
+
+def kinds_left_out(images: Sequence[Pixels], config: Config) -> list[DefectKind]:
+    """Configured kinds of defects that are not drawn on such images, see `kinds_on`."""
+    drawn = kinds_on(config.defects, two_levels(images))
+    return [kind for kind in config.defects.kinds if kind not in drawn]
 
 
 def network_image_size(split: Split, config: Config) -> tuple[int, int] | None:

@@ -176,7 +176,7 @@ def _shares(source: TileSource, good: Good) -> list[TileSource]:
 def _memories(
     run: Run, sources: Sequence[TileSource], held_out: TileSource, inverter: Inverter, head: nn.Module
 ) -> Memories | None:
-    if run.config.memory.patches == 0 or not ranks.is_first():  # The first process saves the model.
+    if not run.config.remembers or not ranks.is_first():  # The first process saves the model.
         return None
     memories = learn_memories(
         run.config,
@@ -188,11 +188,6 @@ def _memories(
     )
     if memories is None:
         run.reporter.event("The head hardly marks good tiles; memory.patches has nothing to remember.")
-    elif len(sources) > 1 and not memories.without:
-        run.reporter.event(
-            "Too few false alarms to leave a share of the training images out of the memory; the threshold "
-            "will stand on the held-out images alone (calibration.cross_fit)."
-        )
     return memories
 
 

@@ -136,8 +136,12 @@ def test_binarised_images_get_kinds_that_show_on_them() -> None:
     config = SyntheticDefectsConfig(kinds=("blob", "blur", "cut-paste", "edge-bite"))
     assert kinds_on(config, None) == config.kinds
     assert kinds_on(config, (0.0, 1.0)) == ("blob", "edge-bite")
-    only_grey = SyntheticDefectsConfig(kinds=("shade", "contrast"))
-    assert kinds_on(only_grey, (0.0, 1.0)) == only_grey.kinds
+
+
+def test_where_no_kind_shows_nothing_is_drawn() -> None:
+    damaged, mask = _drawn(_binary(), 0, kinds=("shade", "contrast"))
+    assert np.array_equal(damaged, _binary())
+    assert not mask.any()
 
 
 def test_no_other_kind_is_drawn_on_binarised_images(monkeypatch: pytest.MonkeyPatch) -> None:

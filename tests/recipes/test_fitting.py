@@ -67,6 +67,36 @@ def test_without_a_config_it_takes_that_of_the_command_and_the_channels_of_the_i
     assert "The images are 8-bit grey, so images.channels=1." in listener.events
 
 
+def test_a_config_by_its_name_takes_overrides_and_any_other_refuses_them(good: Path, tmp_path: Path) -> None:
+    _refused(
+        DataError,
+        "56x40 pixels are smaller than tiles.size 256",
+        lambda: fit(good, tmp_path / "m", "default", overrides=["tiles.size=256", "tiles.overlap=48"]),
+    )
+    _refused(
+        ConfigError,
+        "overrides change a config that is given by name",
+        lambda: fit(good, tmp_path / "m", tiny_config(), overrides=["seed=1"]),
+    )
+
+
+def test_kinds_that_do_not_show_on_binarised_images_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(16):
+        blocks = np.kron(rng.integers(0, 2, (5, 7)), np.ones((8, 8), np.uint8)) * 255
+        write_image(folder / f"{index}.png", np.repeat(blocks.astype(np.uint8)[..., None], 3, axis=2))
+    listener = Listener()
+    some = tiny_config(defects={"kinds": ["blob", "shade", "cut-paste"]})
+    fit(folder, tmp_path / "model", some, reporter=listener.reporter)
+    assert any("binarised, so of defects.kinds shade, cut-paste are not drawn" in e for e in listener.events)
+    none = tiny_config(defects={"kinds": ["shade", "contrast"]})
+    _refused(
+        ConfigError, "binarised: shade, contrast would not show", lambda: fit(folder, tmp_path / "n", none)
+    )
+
+
 # ---- stages in common
 
 

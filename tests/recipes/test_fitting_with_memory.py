@@ -33,6 +33,12 @@ def _no_pictures() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if forty parts were held out: the tests that compare two sets of scores run on a handful."""
+    monkeypatch.setattr("anogan.recipes.calibrate.FEWEST_TO_COMPARE", 4)
+
+
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_parts(tmp_path_factory.mktemp("line") / "good", range(16))
@@ -158,3 +164,15 @@ def test_a_memory_that_cannot_do_without_a_share_leaves_the_threshold_to_held_ou
     assert result.calibration.estimate.n_trained == 0
     assert load_bundle(result.path).metadata["calibrated_on"] == HELD_OUT
     assert any("Too few false alarms" in event for event in listener.events)
+
+
+def test_few_held_out_images_calibrate_alone_and_it_is_said(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anogan.recipes.calibrate.FEWEST_TO_COMPARE", 40)
+    listener = Listener()
+    config = tiny_config(calibration={"false_reject": 0.1, "cross_fit": True})
+    result = fit(good, tmp_path / "model", config, reporter=listener.reporter)
+    assert result.calibration.estimate.n_trained == 0
+    assert any("Fewer than 40 good images are held out" in event for event in listener.events)
+    assert any("a false-reject rate of 0.1 needs 9" in event for event in listener.events)

@@ -16,16 +16,22 @@ from anogan.bundle import load_bundle
 from anogan.config import Config, config_from_dict
 from anogan.gan.networks import build_networks
 from anogan.images.decode import write_image
+from anogan.recipes import selection as selecting
 from anogan.recipes.fitting import fit
 from anogan.recipes.models import scorer_of
-from anogan.recipes.selection import (
+from anogan.recipes.score_trial import (
+    FOLDS,
+    GROUPS,
     MAX_COPIES,
-    MIN_IMAGES,
+    MIN_PARTS,
+    ScoreTrial,
+    jackknife_error,
+    shown,
+)
+from anogan.recipes.selection import (
     TOLERANCE,
     MemoryTrial,
     ScoreSelection,
-    pick_score_settings,
-    try_memory,
     with_score_settings,
 )
 from anogan.scoring import Model, Scorer
@@ -67,6 +73,14 @@ def scorer_with(**score: Any) -> Scorer:
     return Scorer(Model(config, networks, torch.ones(3), build_head(config).eval(), (48, 48)))
 
 
+def pick_score_settings(scorer: Scorer, images: list[NDArray[np.uint8]], *told: Any) -> ScoreSelection:
+    return selecting.pick_score_settings(scorer, shown(scorer, images), *told)
+
+
+def try_memory(scorer: Scorer, images: list[NDArray[np.uint8]], *told: Any) -> MemoryTrial | None:
+    return selecting.try_memory(scorer, shown(scorer, images), *told)
+
+
 @pytest.fixture(scope="module")
 def images() -> list[NDArray[np.uint8]]:
     return [part(seed) for seed in range(8)]
@@ -105,10 +119,43 @@ def test_a_gain_within_the_noise_of_few_images_changes_nothing(
     configured, best = found.candidates[0], max(found.candidates, key=lambda c: c.merit)
     gain = best.merit - configured.merit
     assert gain > TOLERANCE  # Else there is nothing to resist.
-    monkeypatch.setattr("anogan.recipes.selection.auroc_difference_error", lambda *_: gain + 0.01)
+    monkeypatch.setattr("anogan.recipes.selection.jackknife_error", lambda *_: gain / 2 + 0.01)
     assert pick_score_settings(scorer_with(), images).chosen == configured
-    monkeypatch.setattr("anogan.recipes.selection.auroc_difference_error", lambda *_: gain - 0.01)
+    monkeypatch.setattr("anogan.recipes.selection.jackknife_error", lambda *_: gain / 2 - 0.01)
     assert pick_score_settings(scorer_with(), images).chosen == best
+
+
+def test_an_error_is_that_of_leaving_out_group_by_group() -> None:
+    one, other = np.array([0.8, 0.81, 0.79, 0.8]), np.array([0.9, 0.85, 0.9, 0.91])
+    difference = other - one
+    expected = np.sqrt(3 / 4 * ((difference - difference.mean()) ** 2).sum())
+    assert jackknife_error(one, other) == pytest.approx(expected)
+    assert jackknife_error(one, one + 0.1) == pytest.approx(0, abs=1e-12)
+    assert jackknife_error(one, np.array([0.9, np.nan, 0.9, 0.9])) == float("inf")
+
+
+def test_photographs_of_one_part_leave_the_merit_together_with_their_copies(
+    images: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = scorer_with()
+    trial = ScoreTrial(scorer, shown(scorer, images, parts=list("aabcdeff")), lambda *_: None)
+    same = trial._statistics(trial._smoothed(1.5)[0], "global")[:1] * FOLDS
+    monkeypatch.setattr(ScoreTrial, "_statistics", lambda *_: same)  # Else they change with the images.
+    whole = trial.configured()
+    found = trial.merits_without(whole)
+
+    assert len(found) == 6
+    others = ScoreTrial(scorer, shown(scorer, images[:6]), lambda *_: None).configured()
+    assert found[-1] == pytest.approx(others.merit)
+    assert found[-1] != pytest.approx(whole.merit, abs=1e-6)
+
+
+def test_images_lie_in_few_groups_and_parts_in_one_fold_each() -> None:
+    scorer = scorer_with()
+    many = shown(scorer, [part(seed) for seed in range(25)])
+    assert many.groups.tolist() == [number % GROUPS for number in range(25)]
+    assert many.suffices
+    assert not shown(scorer, [part(seed) for seed in range(9)], parts=list("aaabbbccc")).suffices
 
 
 def test_few_images_get_several_damaged_copies_each(images: list[NDArray[np.uint8]]) -> None:
@@ -197,7 +244,7 @@ def test_a_memory_that_hides_nothing_stays(images: list[NDArray[np.uint8]]) -> N
 
 def test_there_is_nothing_to_try_without_a_memory_or_of_few_images(images: list[NDArray[np.uint8]]) -> None:
     assert try_memory(scorer_with(), images) is None
-    assert try_memory(remembering(0.0), images[: MIN_IMAGES - 1]) is None
+    assert try_memory(remembering(0.0), images[: MIN_PARTS - 1]) is None
 
 
 @no_pictures()
@@ -246,10 +293,10 @@ def test_images_get_their_exposure_once() -> None:
 
 def test_too_few_images_leave_the_settings_alone(images: list[NDArray[np.uint8]]) -> None:
     scorer = scorer_with(**WRONG)
-    found = pick_score_settings(scorer, images[: MIN_IMAGES - 1])
+    found = pick_score_settings(scorer, images[: MIN_PARTS - 1])
 
     assert (found.chosen.score, found.candidates) == (scorer.config.score, ())
-    assert found.n_images == MIN_IMAGES - 1
+    assert found.n_images == MIN_PARTS - 1
     assert "image_auroc" not in found.to_dict()["chosen"]  # Nothing was measured.
 
 

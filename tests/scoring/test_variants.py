@@ -19,6 +19,7 @@ from anogan.recipes.benchmark import measure_torch
 from anogan.recipes.calibrate import calibrate_model
 from anogan.recipes.export import export_model
 from anogan.recipes.generating import generate
+from anogan.recipes.score_trial import shown
 from anogan.recipes.selection import pick_score_settings
 from anogan.station import Scorer as StationScorer
 from anogan.station.timing import Job, measure_station
@@ -136,7 +137,7 @@ def test_evaluation_and_calibration_read_the_folders_of_variants(
 def test_score_settings_are_picked_under_the_variants(fitted: FitResult) -> None:
     variants = [BRIGHT, DARK] * 3
     images = [plate(400 + index, variant) for index, variant in enumerate(variants)]
-    picked = pick_score_settings(fitted.scorer, images, variants=variants)
+    picked = pick_score_settings(fitted.scorer, shown(fitted.scorer, images, variants))
     assert picked.n_images == 6
     # Each image agrees with its variant, so a drawn defect is what differs.
     assert picked.candidates[0].image_auroc is not None
