@@ -13,10 +13,11 @@ from anogan.config.loading import (
 from anogan.config.networks import EncoderConfig, GanConfig, NetworkConfig, Norm
 from anogan.config.runtime import AlarmKind, AlarmPolicy, MonitorConfig, RuntimeConfig
 from anogan.config.scoring import CalibrationConfig, FeaturesConfig, ScoreConfig, SearchConfig
-from anogan.config.shipped import find_config, shipped_config_names, shipped_configs
+from anogan.config.shipped import DEFAULT_CONFIG, find_config, shipped_config_names, shipped_configs
 from anogan.config.tree import Config
 
 __all__ = [
+    "DEFAULT_CONFIG",
     "AlarmKind",
     "AlarmPolicy",
     "AugmentationStep",

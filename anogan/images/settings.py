@@ -6,30 +6,52 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from anogan.config import Config, find_config, load_config
+import cv2
+import numpy as np
+
+from anogan.config import DEFAULT_CONFIG, Config, find_config, load_config
 from anogan.errors import ImageError
-from anogan.images.decode import probe
+from anogan.images.decode import probe, read_as_stored
 from anogan.images.folders import scan_dataset
+from anogan.images.synthetic_defects import two_levels
 
 _PROBED = 16
+_LOOKED_AT = 8
+_ALIKE = 0.5  # Correlation of thumbnails: 0.8 of one design in one place, 0 of different boards.
+_BOARDS = "The images are binarised and show different designs"
+_FOR_BOARDS = {DEFAULT_CONFIG: "pcb", "edge": "pcb-edge"}
 
 
 def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> tuple[Config, str | None]:
     """The config for training, with channels and bit depth taken from the images unless it names them.
 
     Args:
-        named: A YAML file or a shipped config's name; None for `default`.
+        named: A YAML file or a shipped config's name; None for the shipped one that suits the images: `pcb`
+            for binarised images of many designs, else `default`.
         overrides: `key.path=value` each.
         data: Folder with good images, or a data set with `good/`.
 
     Returns:
-        The config, and one sentence when the images decided otherwise than the defaults.
+        The config, and what to tell when the images decided otherwise than the defaults.
 
     Raises:
         ConfigError: A file, key or value is wrong.
         DataError: The folder is missing, empty or of no known layout.
     """
+    notes = []
+    if named in (None, *_FOR_BOARDS) and _are_binarised_boards(data):
+        suited = _FOR_BOARDS.get(named or DEFAULT_CONFIG)
+        if named is None:
+            named = suited
+            notes = [f"{_BOARDS}, so the settings are those of --config {suited}."]
+        else:
+            notes = [f"{_BOARDS}; --config {suited} is made for these."]
     path = find_config(named)
+    config, note = _with_kind_of_images(path, overrides, data)
+    return config, " ".join([*notes, *([] if note is None else [note])]) or None
+
+
+def _with_kind_of_images(path: Path, overrides: Sequence[str], data: Path) -> tuple[Config, str | None]:
     config = load_config(path, overrides)
     open_keys = {"channels", "bit_depth"} - config.images.model_fields_set
     kind = _usual_kind(data) if open_keys else None
@@ -55,3 +77,20 @@ def _usual_kind(data: Path) -> tuple[int, int] | None:
             continue  # `fit` will say so, and of the others too.
         kinds[info.channels, info.bit_depth] += 1
     return kinds.most_common(1)[0][0] if kinds else None
+
+
+def _are_binarised_boards(data: Path) -> bool:
+    """Whether the first images have two levels each, and are not of one design in one place."""
+    thumbnails = []
+    for path in scan_dataset(data).good[:_LOOKED_AT]:
+        try:
+            image = read_as_stored(path)
+        except ImageError:
+            continue  # `fit` will say so.
+        if two_levels([image]) is None:
+            return False
+        thumbnails.append(cv2.resize(image.mean(axis=2), (64, 64), interpolation=cv2.INTER_AREA).ravel())
+    if len(thumbnails) < 2:
+        return False
+    correlation = np.corrcoef(thumbnails)[np.triu_indices(len(thumbnails), 1)]
+    return bool(np.median(correlation) < _ALIKE)

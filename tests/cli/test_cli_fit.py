@@ -108,6 +108,45 @@ def test_channels_that_were_named_are_left_alone(tmp_path: Path) -> None:
     assert (config.images.channels, note) == (3, None)
 
 
+def _boards(root: Path, *, designs: int) -> Path:
+    """Ten binarised images, of so many designs."""
+    drawn = [np.random.default_rng(seed).integers(0, 2, (8, 8), np.uint8) for seed in range(designs)]
+    (root / "good").mkdir(parents=True)
+    for index in range(10):
+        board = np.kron(drawn[index % designs], np.full((20, 20), 255, np.uint8))
+        write_image(root / "good" / f"{index}.png", board[..., None])
+    return root / "good"
+
+
+def test_binarised_images_of_many_designs_get_the_settings_of_boards(
+    tmp_path: Path, repository: Path
+) -> None:
+    config, note = fitting_config(None, ["seed=5"], _boards(tmp_path, designs=10))
+
+    wanted = load_config("pcb", ["seed=5", "images.channels=1"])
+    assert config == wanted
+    assert (
+        note
+        == "The images are binarised and show different designs, so the settings are those of --config pcb."
+    )
+
+
+@pytest.mark.parametrize("named", ["default", "edge"])
+def test_a_config_that_was_named_is_taken_and_the_better_one_told(named: str, tmp_path: Path) -> None:
+    config, note = fitting_config(named, [], _boards(tmp_path, designs=10))
+
+    assert config == load_config(named, ["images.channels=1"])
+    assert note is not None
+    assert f"--config {'pcb' if named == 'default' else 'pcb-edge'} is made for these." in note
+
+
+def test_binarised_images_of_one_design_get_the_general_settings(tmp_path: Path) -> None:
+    config, note = fitting_config(None, [], _boards(tmp_path, designs=1))
+
+    assert config == load_config("default", ["images.channels=1"])
+    assert note == "The images are 8-bit grey, so images.channels=1."
+
+
 def test_colour_images_need_no_note(parts: Path) -> None:
     assert fitting_config(None, [], parts)[1] is None
 
