@@ -73,3 +73,27 @@ def test_training_goes_on_with_the_fixed_statistics_after_an_interruption(tmp_pa
     second.step(5)
     assert _same(list(straight.head.parameters()), list(second.head.parameters()))
     assert _same(_statistics(straight), _statistics(second))
+
+
+@pytest.mark.parametrize("width", [8, 12, 20])
+def test_every_width_learns_in_half_precision(width: int) -> None:
+    """Kernels for dilated convolutions of 24 channels once gave gradients that were not finite."""
+    config = tiny_config(
+        tiles={"size": 128, "overlap": 8},
+        head={"steps": 1, "width": width, "batch_size": 2},
+        search={"steps": 0},
+        runtime={"device": "cpu", "precision": "bf16", "threads": 1},
+    )
+    source = TileSource([part(seed, size=(128, 128)) for seed in range(2)], config, 0)
+    inverter = Inverter(config, GanStage(config, source, source, CPU).finish(), torch.ones(5))
+    stage = HeadStage(config, source, source, inverter, CPU)
+    stage.step(0)
+    assert all(bool(parameter.isfinite().all()) for parameter in stage.head.parameters())
+
+
+def test_a_look_at_weights_that_are_not_finite_says_so() -> None:
+    """The loop goes back to the last checkpoint then; it must live to see it."""
+    stage = _stage()
+    with torch.no_grad():
+        next(stage.head.parameters()).fill_(float("nan"))
+    assert np.isnan(stage.look(0)["head_held_out_loss"])
