@@ -39,7 +39,7 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         metavar="FILE|NAME",
-        help="YAML file, or the name of a shipped one, such as demo.",
+        help="YAML file, or the name of a shipped one, such as demo; by default what suits the images.",
         autocompletion=_configs,
     ),
 ]
