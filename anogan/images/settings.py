@@ -19,7 +19,7 @@ _PROBED = 16
 _LOOKED_AT = 8
 _ALIKE = 0.5  # Correlation of thumbnails: 0.8 of one design in one place, 0 of different boards.
 _BOARDS = "The images are binarised and show different designs"
-_FOR_BOARDS = {DEFAULT_CONFIG: "pcb", "edge": "pcb-edge"}
+_FOR_BOARDS = {None: "pcb", "edge": "pcb-edge"}  # `edge` says which computer, not which product.
 
 
 def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> tuple[Config, str | None]:
@@ -27,7 +27,7 @@ def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> t
 
     Args:
         named: A YAML file or a shipped config's name; None for the shipped one that suits the images: `pcb`
-            for binarised images of many designs, else `default`.
+            for binarised images of many designs, else `default`. For such images `edge` means `pcb-edge`.
         overrides: `key.path=value` each.
         data: Folder with good images, or a data set with `good/`.
 
@@ -39,13 +39,12 @@ def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> t
         DataError: The folder is missing, empty or of no known layout.
     """
     notes = []
-    if named in (None, *_FOR_BOARDS) and _are_binarised_boards(data):
-        suited = _FOR_BOARDS.get(named or DEFAULT_CONFIG)
-        if named is None:
-            named = suited
-            notes = [f"{_BOARDS}, so the settings are those of --config {suited}."]
+    if named in (*_FOR_BOARDS, DEFAULT_CONFIG) and _are_binarised_boards(data):
+        if named == DEFAULT_CONFIG:
+            notes = [f"{_BOARDS}; --config {_FOR_BOARDS[None]} is made for these."]
         else:
-            notes = [f"{_BOARDS}; --config {suited} is made for these."]
+            named = _FOR_BOARDS[named]
+            notes = [f"{_BOARDS}, so the settings are those of --config {named}."]
     path = find_config(named)
     config, note = _with_kind_of_images(path, overrides, data)
     return config, " ".join([*notes, *([] if note is None else [note])]) or None

@@ -118,26 +118,33 @@ def _boards(root: Path, *, designs: int) -> Path:
     return root / "good"
 
 
+@pytest.mark.parametrize(("named", "taken"), [(None, "pcb"), ("edge", "pcb-edge")])
 def test_binarised_images_of_many_designs_get_the_settings_of_boards(
-    tmp_path: Path, repository: Path
+    named: str | None, taken: str, tmp_path: Path
 ) -> None:
-    config, note = fitting_config(None, ["seed=5"], _boards(tmp_path, designs=10))
+    config, note = fitting_config(named, ["seed=5"], _boards(tmp_path, designs=10))
 
-    wanted = load_config("pcb", ["seed=5", "images.channels=1"])
-    assert config == wanted
-    assert (
-        note
-        == "The images are binarised and show different designs, so the settings are those of --config pcb."
+    assert config == load_config(taken, ["seed=5", "images.channels=1"])
+    assert note == (
+        f"The images are binarised and show different designs, so the settings are those of --config {taken}."
     )
 
 
-@pytest.mark.parametrize("named", ["default", "edge"])
-def test_a_config_that_was_named_is_taken_and_the_better_one_told(named: str, tmp_path: Path) -> None:
-    config, note = fitting_config(named, [], _boards(tmp_path, designs=10))
+def test_default_by_its_name_is_taken_and_the_better_one_told(tmp_path: Path) -> None:
+    config, note = fitting_config("default", [], _boards(tmp_path, designs=10))
 
-    assert config == load_config(named, ["images.channels=1"])
+    assert config == load_config("default", ["images.channels=1"])
     assert note is not None
-    assert f"--config {'pcb' if named == 'default' else 'pcb-edge'} is made for these." in note
+    assert "--config pcb is made for these." in note
+
+
+def test_a_file_is_taken_as_it_is(tmp_path: Path, repository: Path) -> None:
+    config, note = fitting_config(
+        str(repository / "configs" / "edge.yaml"), [], _boards(tmp_path, designs=10)
+    )
+
+    assert config == load_config("edge", ["images.channels=1"])
+    assert note == "The images are 8-bit grey, so images.channels=1."
 
 
 def test_binarised_images_of_one_design_get_the_general_settings(tmp_path: Path) -> None:
