@@ -28,7 +28,7 @@ class AnoganDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     outliers. The threshold stays the conformal one of `config.calibration`.
 
     Args:
-        config: Every setting, or as `anogan.fit` takes it; None for `default`, with tiles of 128 pixels.
+        config: Every setting, or as `anogan.fit` takes it; None for what suits the images.
         out: Where the model folder goes; None keeps it in memory only.
     """
 

@@ -92,8 +92,8 @@ def fit(
     Args:
         data: Folder with good images, or a data set with `good/`; from `test/` nothing is learned.
         out: Where the model folder goes; checkpoints lie beside it until the end.
-        config: Every setting; or a YAML file or a shipped config's name, `default` for None, with channels
-            and bit depth as the images have them.
+        config: Every setting; or a YAML file or a shipped config's name, None for the one that suits the
+            images, with channels and bit depth as these have them (`fitting_config`).
         overrides: `key.path=value` each, for a config by its name.
         resume: Go on from the checkpoints of an interrupted run with the same config and data.
         reporter: Told about progress and events.
