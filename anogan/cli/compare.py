@@ -136,9 +136,11 @@ def _config_of(name: str, overrides: Sequence[str]) -> Callable[[Path], Config]:
             f"{', '.join(shipped_config_names())}."
         ) from None
     load_config(path, overrides)
-    return lambda data: fitting_config(str(path), overrides, data)[
-        0
-    ]  # By the file: what is compared is named.
+
+    def fitting(data: Path) -> Config:
+        return fitting_config(str(path), overrides, data)[0]  # By its file: the images do not choose another.
+
+    return fitting
 
 
 def _variant(text: str) -> tuple[str, list[str]]:
