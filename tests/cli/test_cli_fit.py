@@ -20,7 +20,6 @@ from anogan.cli._progress import LogLines, TrainingProgress, duration, figures_t
 from anogan.config import config_to_dict, find_config, load_config, shipped_configs
 from anogan.errors import ConfigError
 from anogan.images.decode import write_image
-from anogan.images.settings import fitting_config
 
 GOOD = "good"
 
@@ -91,71 +90,6 @@ def test_shortcuts_are_the_settings_that_they_stand_for(
     assert outcome.code == 0
     assert outcome.stdout == ""
     assert (config.seed, config.calibration.false_reject) == (7, 0.25)
-
-
-def test_grey_16_bit_images_set_channels_and_depth_and_it_is_said(tmp_path: Path) -> None:
-    data = _good_folder(tmp_path, np.full((16, 16), 900, np.uint16))
-    config, note = fitting_config(None, [], data)
-
-    assert (config.images.channels, config.images.bit_depth) == (1, 16)
-    assert note == "The images are 16-bit grey, so images.bit_depth=16 and images.channels=1."
-
-
-def test_channels_that_were_named_are_left_alone(tmp_path: Path) -> None:
-    data = _good_folder(tmp_path, np.full((16, 16), 90, np.uint8))
-    config, note = fitting_config(None, ["images.channels=3"], data)
-
-    assert (config.images.channels, note) == (3, None)
-
-
-def _boards(root: Path, *, designs: int) -> Path:
-    """Ten binarised images, of so many designs."""
-    drawn = [np.random.default_rng(seed).integers(0, 2, (8, 8), np.uint8) for seed in range(designs)]
-    (root / "good").mkdir(parents=True)
-    for index in range(10):
-        board = np.kron(drawn[index % designs], np.full((20, 20), 255, np.uint8))
-        write_image(root / "good" / f"{index}.png", board[..., None])
-    return root / "good"
-
-
-@pytest.mark.parametrize(("named", "taken"), [(None, "pcb"), ("edge", "pcb-edge")])
-def test_binarised_images_of_many_designs_get_the_settings_of_boards(
-    named: str | None, taken: str, tmp_path: Path
-) -> None:
-    config, note = fitting_config(named, ["seed=5"], _boards(tmp_path, designs=10))
-
-    assert config == load_config(taken, ["seed=5", "images.channels=1"])
-    assert note == (
-        f"The images are binarised and show different designs, so the settings are those of --config {taken}."
-    )
-
-
-def test_default_by_its_name_is_taken_and_the_better_one_told(tmp_path: Path) -> None:
-    config, note = fitting_config("default", [], _boards(tmp_path, designs=10))
-
-    assert config == load_config("default", ["images.channels=1"])
-    assert note is not None
-    assert "--config pcb is made for these." in note
-
-
-def test_a_file_is_taken_as_it_is(tmp_path: Path, repository: Path) -> None:
-    config, note = fitting_config(
-        str(repository / "configs" / "edge.yaml"), [], _boards(tmp_path, designs=10)
-    )
-
-    assert config == load_config("edge", ["images.channels=1"])
-    assert note == "The images are 8-bit grey, so images.channels=1."
-
-
-def test_binarised_images_of_one_design_get_the_general_settings(tmp_path: Path) -> None:
-    config, note = fitting_config(None, [], _boards(tmp_path, designs=1))
-
-    assert config == load_config("default", ["images.channels=1"])
-    assert note == "The images are 8-bit grey, so images.channels=1."
-
-
-def test_colour_images_need_no_note(parts: Path) -> None:
-    assert fitting_config(None, [], parts)[1] is None
 
 
 # ---- stopping and going on
