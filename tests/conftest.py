@@ -68,3 +68,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     with no_pictures():
         return fit(write_parts(root / "good", range(40)), root / "模型 1", tiny_config(**TRAINED)).path
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of shipped configs: bolts and nuts."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "bolts.yaml").write_text("seed: 1\n", encoding="utf-8")
+    (folder / "nuts.yaml").write_text("seed: 2\n", encoding="utf-8")
+    monkeypatch.setattr("anogan.config.shipped._CONFIG_FOLDERS", (folder,))
+    return folder

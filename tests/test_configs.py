@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from anogan.config import Config, load_config
+from anogan.config import Config, find_config, load_config, shipped_configs
+from anogan.errors import ConfigError
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
@@ -71,3 +72,29 @@ def test_the_augmentations_of_a_shipped_config_make_tiles(path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (2 * side, 2 * side, channels)).astype(np.uint8)
 
     assert TileSource([image], config).batch(0, 4).shape == (4, channels, side, side)
+
+
+# ---- by name
+
+
+def test_shipped_configs_are_found_by_name(shipped: Path) -> None:
+    assert find_config("nuts") == shipped / "nuts.yaml"
+    assert load_config("nuts").seed == 2
+
+
+def test_the_configs_of_a_checkout_are_found(repository: Path) -> None:
+    assert set(shipped_configs()) == {path.stem for path in (repository / "configs").glob("*.yaml")}
+
+
+def test_a_file_goes_before_a_shipped_config_of_that_name(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nuts").write_text("seed: 3\n", encoding="utf-8")
+
+    assert find_config("nuts") == Path("nuts")
+
+
+def test_a_yaml_file_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"missing\.yaml is no file"):
+        find_config("missing.yaml")

@@ -17,8 +17,7 @@ import pytest
 
 from anogan.bundle import load_bundle
 from anogan.cli._progress import LogLines, TrainingProgress, duration, figures_text
-from anogan.config import config_to_dict, find_config, load_config, shipped_configs
-from anogan.errors import ConfigError
+from anogan.config import config_to_dict
 from anogan.images.decode import write_image
 
 GOOD = "good"
@@ -231,43 +230,6 @@ def test_an_out_below_a_file_is_refused_before_training(cli: Any, parts: Path, t
     (tmp_path / "file").write_bytes(b"")
 
     _refused(cli("fit", "--data", parts, "--out", tmp_path / "file" / "m"), "file")
-
-
-# ---- configs by name
-
-
-@pytest.fixture
-def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of shipped configs: bolts and nuts."""
-    folder = tmp_path / "configs"
-    folder.mkdir()
-    (folder / "bolts.yaml").write_text("seed: 1\n", encoding="utf-8")
-    (folder / "nuts.yaml").write_text("seed: 2\n", encoding="utf-8")
-    monkeypatch.setattr("anogan.config.shipped._CONFIG_FOLDERS", (folder,))
-    return folder
-
-
-def test_shipped_configs_are_found_by_name(shipped: Path) -> None:
-    assert find_config("nuts") == shipped / "nuts.yaml"
-    assert load_config("nuts").seed == 2
-
-
-def test_the_configs_of_a_checkout_are_found(repository: Path) -> None:
-    assert set(shipped_configs()) == {path.stem for path in (repository / "configs").glob("*.yaml")}
-
-
-def test_a_file_goes_before_a_shipped_config_of_that_name(
-    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("nuts").write_text("seed: 3\n", encoding="utf-8")
-
-    assert find_config("nuts") == Path("nuts")
-
-
-def test_a_yaml_file_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"missing\.yaml is no file"):
-        find_config("missing.yaml")
 
 
 # ---- progress

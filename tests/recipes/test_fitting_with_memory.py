@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,28 +19,20 @@ from anogan.recipes.models import load_scorer
 from anogan.recipes.variants import split_dataset
 from anogan.scoring import Scorer
 from anogan.scoring.memory import Memories, learn_memories
-from tests.recipes.listening import Listener
-from tests.tiny import no_pictures, part, tiny_config, write_parts
+from tests.recipes.fits import Listener
+from tests.tiny import part, tiny_config, write_parts
 
 # After two steps the head marks nothing above 0.
 MEMORY = {"patches": 16, "window": 16, "tiles": 640, "alarm": -1.0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_pictures() -> Iterator[None]:
-    with no_pictures():  # The command's tests look at them.
-        yield
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 @pytest.fixture(autouse=True)
 def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if forty parts were held out: the tests that compare two sets of scores run on a handful."""
     monkeypatch.setattr("anogan.recipes.calibrate.FEWEST_TO_COMPARE", 4)
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_parts(tmp_path_factory.mktemp("line") / "good", range(16))
 
 
 def test_the_memory_of_false_alarms_is_part_of_the_saved_model(good: Path, tmp_path: Path) -> None:

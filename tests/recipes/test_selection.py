@@ -37,7 +37,7 @@ from anogan.recipes.selection import (
 from anogan.scoring import Model, Scorer
 from anogan.scoring.head_network import build_head
 from anogan.scoring.memory import Memory
-from tests.recipes.listening import Listener
+from tests.recipes.fits import Listener
 from tests.tiny import no_pictures
 
 TINY: dict[str, Any] = {
