@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from anogan.bundle import load_bundle
 from anogan.errors import ConfigError, DataError
 from anogan.images.decode import read_as_stored, write_image
 from anogan.images.folders import file_digest
 from anogan.recipes import FitResult, fit
+from anogan.recipes.models import load_scorer
 from tests.recipes.fits import Listener, refused
 from tests.tiny import part, tiny_config, write_parts
 
@@ -68,6 +70,29 @@ def test_kinds_that_do_not_show_on_binarised_images_are_named(tmp_path: Path) ->
     refused(
         ConfigError, "binarised: shade, contrast would not show", lambda: fit(folder, tmp_path / "n", none)
     )
+
+
+# ---- an encoder after the GAN
+
+
+@pytest.mark.parametrize("mode", ["ziz", "izi", "izi_f"])
+def test_an_encoder_is_trained_after_the_gan_saved_and_searched_from(
+    mode: str, good: Path, tmp_path: Path
+) -> None:
+    listener = Listener()
+    encoder = {"mode": mode, "steps": 2}
+    one_pass = {"steps": 0}  # E's code as it is.
+    config = tiny_config(encoder=encoder, head=HEADLESS, search=one_pass)
+    result = fit(good, tmp_path / mode, config, reporter=listener.reporter)
+
+    assert listener.stages.index("encoder") > listener.stages.index("gan")
+    loaded = load_scorer(result.path)
+    network = loaded.model.networks.encoder
+    assert network is not None
+    before = loaded.score([part(3)])[0]
+    with torch.no_grad():
+        network[-1].bias.add_(1.0)
+    assert loaded.score([part(3)])[0].residual_score != before.residual_score
 
 
 # ---- what is told and kept
