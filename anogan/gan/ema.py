@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-
-from anogan.gan.alarms import Points
-from anogan.gan.keeping import last_look_is_best
-from anogan.gan.networks import Networks
 
 
 class Ema:
@@ -35,29 +32,22 @@ class Ema:
             own.copy_(other)
 
 
-class BestNetworks(nn.Module):
+class BestState(nn.Module):
     """A copy of networks as they were at the best look; each checkpoint holds it, for a resumed run."""
 
     taken: Tensor
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self._copies = nn.ModuleDict(copy.deepcopy(networks.modules()))
+        self._copies = nn.ModuleDict(copy.deepcopy(dict(networks)))
         self.register_buffer("taken", torch.zeros((), dtype=torch.bool))
 
-    def take(self, networks: Networks, points: Points) -> None:
-        """Copies the networks if the last look was the best."""
-        if last_look_is_best(points):
-            for name, network in networks.modules().items():
-                self._copies[name].load_state_dict(network.state_dict())
-            self.taken.fill_(True)
+    def take(self, networks: Mapping[str, nn.Module]) -> None:
+        """Copies the networks."""
+        for name, network in networks.items():
+            self._copies[name].load_state_dict(network.state_dict())
+        self.taken.fill_(True)
 
-    def networks(self) -> Networks | None:
+    def networks(self) -> dict[str, nn.Module] | None:
         """What was copied last, if anything."""
-        if not self.taken:
-            return None
-        copies = dict(self._copies.items())
-        generator, discriminator, encoder = (
-            copies.get(name) for name in ("generator", "discriminator", "encoder")
-        )
-        return Networks(generator, discriminator, encoder)  # type: ignore[arg-type]
+        return dict(self._copies.items()) if self.taken else None

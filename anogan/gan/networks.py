@@ -7,7 +7,7 @@ the ONNX exporter can fold it and write its vector-Jacobian product layer by lay
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,12 @@ class Networks:
     generator: nn.Sequential
     discriminator: nn.Sequential
     encoder: nn.Sequential | None
+
+    @classmethod
+    def of(cls, modules: Mapping[str, nn.Module]) -> Networks:
+        """The networks whose `modules` these are."""
+        parts = (modules.get(name) for name in ("generator", "discriminator", "encoder"))
+        return cls(*parts)  # type: ignore[arg-type]
 
     def modules(self) -> dict[str, nn.Module]:
         """The networks that exist, by the name of their weights file."""

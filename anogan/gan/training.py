@@ -15,8 +15,8 @@ from anogan.gan.alarms import Points
 from anogan.gan.batch_norm import recalibrate_batch_norm, statistics_tiles
 from anogan.gan.condition import condition_dim, given, image_of, tile_channels
 from anogan.gan.device import autocast, training_precision
-from anogan.gan.ema import BestNetworks, Ema
-from anogan.gan.keeping import ends_early, keeps_best
+from anogan.gan.ema import BestState, Ema
+from anogan.gan.keeping import ends_early, keeps_best, last_look_is_best
 from anogan.gan.losses import feature_matching_loss, generator_loss, mode_seeking_loss
 from anogan.gan.monitor import Monitor
 from anogan.gan.networks import (
@@ -78,7 +78,7 @@ class GanStage:
         self._ema = {"generator": Ema(self.networks.generator, config.gan.ema_decay)}
         if self.networks.encoder is not None:
             self._ema["encoder"] = Ema(self.networks.encoder, config.gan.ema_decay)
-        self._best = BestNetworks(self.averaged()).to(device) if keeps_best(config) else None
+        self._best = BestState(self.averaged().modules()).to(device) if keeps_best(config) else None
         self._optimisers = self._build_optimisers()
         self._monitor = Monitor(config, source, held_out, device)
 
@@ -251,8 +251,8 @@ class GanStage:
 
     def keep(self, points: Points) -> None:
         """Copies the averages, and D, if the last look was the best."""
-        if self._best is not None:
-            self._best.take(self.averaged(), points)
+        if self._best is not None and last_look_is_best(points):
+            self._best.take(self.averaged().modules())
 
     def ends_early(self, points: Points) -> bool:
         """Whether `gan.early_stop_patience` is used up."""
@@ -284,7 +284,7 @@ class GanStage:
     def finish(self) -> Networks:
         """The networks to score with: averages with recalibrated batch norm, frozen, in eval mode."""
         best = None if self._best is None else self._best.networks()
-        networks = self.averaged() if best is None else best
+        networks = self.averaged() if best is None else Networks.of(best)
         networks.discriminator = for_scoring(networks.discriminator, tile_channels(self.config))
         with ranks.alone():  # Each repeats it: in every one the next stage needs the networks.
             self._recalibrate(networks)

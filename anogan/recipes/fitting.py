@@ -19,7 +19,7 @@ from anogan.config import Config, Override
 from anogan.errors import ConfigError
 from anogan.gan.alarms import health, health_sentence
 from anogan.gan.device import pick_device, set_threads
-from anogan.gan.keeping import kept_record
+from anogan.gan.keeping import best_head_look, kept_record
 from anogan.gan.logbook import event_files, history_csv
 from anogan.gan.loop import History
 from anogan.gan.processes import share_out, together
@@ -47,6 +47,7 @@ from anogan.recipes.training import Reporter, Run, Trained, job_for, train
 from anogan.recipes.variants import split_dataset, with_variants
 from anogan.recipes.work_folder import AFTER_TRAINING, run_digest, work_folder
 from anogan.scoring import Scorer
+from anogan.scoring.head import fixed_from
 
 DEFAULT_MODEL = Path("anogan-model")
 FOLLOWER = "anogan.recipes.follower"  # What each further process of a fit on several devices runs.
@@ -281,8 +282,17 @@ def _metadata(
         "torch": torch.__version__,
         "training_seconds": round(seconds, 1),
         "metrics": _last_values(run.histories),
-        "health": health(run.histories) | {"kept": kept_record(run.config, run.histories["gan"].points)},
+        "health": health(run.histories) | _kept(run),
     }
+
+
+def _kept(run: Run) -> dict[str, Any]:
+    """Which look's weights each network has."""
+    kept: dict[str, Any] = {"kept": kept_record(run.config, run.histories["gan"].points)}
+    if "head" in run.histories:
+        step = best_head_look(run.histories["head"].points, fixed_from(run.config))
+        kept["kept_head"] = {"step": run.config.head.steps if step is None else step}
+    return kept
 
 
 def _bundle(

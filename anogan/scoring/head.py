@@ -14,6 +14,8 @@ from anogan.gan import ranks
 from anogan.gan.alarms import Points
 from anogan.gan.batch_norm import BATCHES, FIRST_BATCH, fix_batch_norm, recalibrate_batch_norm
 from anogan.gan.device import autocast, training_precision
+from anogan.gan.ema import BestState
+from anogan.gan.keeping import HEAD_LOSS, best_head_look
 from anogan.gan.rates import decay_factor, scale_learning_rates
 from anogan.gan.shared_layers import share_layers
 from anogan.gan.tiles import TileSource
@@ -52,13 +54,14 @@ class HeadStage:
         share_layers(head)
         self._format = _memory_format(config, device)
         self.head = head.to(device).to(memory_format=self._format)
+        self._best = BestState({"head": self.head})
         rate = config.head.learning_rate
         self._optimiser = optim.AdamW(self.head.parameters(), rate, weight_decay=1e-4, foreach=True)
-        self._fixed_from = self.total_steps - int(self.total_steps * FIXED_SHARE)
+        self._fixed_from = fixed_from(config)
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The head alone: everything below it is frozen."""
-        return {"head": self.head}
+        """The head alone, as it is and as it was at its best: everything below it is frozen."""
+        return {"head": self.head, "best": self._best}
 
     def optimisers(self) -> Mapping[str, optim.Optimizer]:
         """One AdamW."""
@@ -131,7 +134,7 @@ class HeadStage:
         x, mask = self._evidence(self._held_out, 0, 32)
         self.head.eval()
         logits = self.head(x).float()
-        figures = {"head_held_out_loss": float(segmentation_loss(logits, mask))}
+        figures = {HEAD_LOSS: float(segmentation_loss(logits, mask))}
         marked = mask.flatten().cpu().numpy() > 0.5
         # Of weights that are not finite the loss says enough: the loop repairs them.
         if 0 < marked.sum() < marked.size and bool(logits.isfinite().all()):
@@ -140,16 +143,26 @@ class HeadStage:
         return figures
 
     def keep(self, points: Points) -> None:
-        """Nothing: the last weights are the ones."""
+        """Copies the head if the last look was the best since its statistics were fixed."""
+        best = best_head_look(points, self._fixed_from)
+        if best is not None and best == points[HEAD_LOSS][-1][0]:
+            self._best.take({"head": self.head})
 
     def ends_early(self, points: Points) -> bool:
         """No: every step is done."""
         return False
 
     def finish(self) -> nn.Sequential:
-        """The trained head, frozen, in eval mode."""
+        """The head with the weights that were kept, frozen, in eval mode."""
+        if (best := self._best.networks()) is not None:
+            self.head.load_state_dict(best["head"].state_dict())
         self.head.eval().requires_grad_(False)
         return self.head
+
+
+def fixed_from(config: Config) -> int:
+    """The step from which the head's batch norm has the statistics that scoring uses."""
+    return config.head.steps - int(config.head.steps * FIXED_SHARE)
 
 
 def _memory_format(config: Config, device: torch.device) -> torch.memory_format:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from anogan.gan.checkpoint import load_checkpoint, save_checkpoint
+from anogan.gan.keeping import best_head_look
+from anogan.gan.loop import LoopSettings, run_stage
 from anogan.gan.tiles import TileSource
 from anogan.gan.training import GanStage
-from anogan.scoring.head import HeadStage, segmentation_loss
+from anogan.scoring.head import HeadStage, fixed_from, segmentation_loss
 from anogan.scoring.inverter import Inverter
 from tests.tiny import part, tiny_config
 
@@ -97,3 +101,39 @@ def test_a_look_at_weights_that_are_not_finite_says_so() -> None:
     with torch.no_grad():
         next(stage.head.parameters()).fill_(float("nan"))
     assert np.isnan(stage.look(0)["head_held_out_loss"])
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"),
+    [
+        ([0.5, 0.3, 0.6, 0.7], 10),
+        ([0.5, 0.3, 0.305, 0.306], 12),  # As good as the lowest: the later one has learned longer.
+        ([0.5, 0.3, 0.32, 0.29], 12),
+    ],
+)
+def test_drawn_defects_on_held_out_images_pick_the_weights(
+    losses: list[float], kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, seen = _stage(steps=12), {}
+    # Looks with the batch norm of before are lower here, and do not count.
+    script = iter([*[0.1] * 8, *losses])
+    monkeypatch.setattr(stage, "look", lambda _: {"head_held_out_loss": next(script)})
+
+    def note(step: int, _: object) -> None:
+        seen[step] = {name: value.clone() for name, value in stage.head.state_dict().items()}
+
+    loop = LoopSettings(1, 5, tmp_path / "head.safetensors", on_look=note)
+    history = run_stage(stage, loop, resume=False)
+    finished = stage.finish().state_dict()
+
+    assert all(torch.equal(value, seen[kept][name]) for name, value in finished.items())
+    assert kept == 12 or not all(torch.equal(value, seen[12][name]) for name, value in finished.items())
+    assert best_head_look(history.points, fixed_from(stage.config)) == kept
+
+
+def test_a_head_that_was_never_looked_at_keeps_its_last_weights() -> None:
+    stage = _stage()
+    stage.step(0)
+    last = {name: value.clone() for name, value in stage.head.state_dict().items()}
+
+    assert all(torch.equal(value, last[name]) for name, value in stage.finish().state_dict().items())
