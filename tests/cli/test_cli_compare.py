@@ -129,6 +129,23 @@ def test_a_second_comparison_fits_nothing_again_and_finds_the_same(
     assert figures(json.loads(again.stdout)) == figures(table)
 
 
+def test_data_sets_of_one_name_get_a_table_each_under_their_paths(
+    parts: Path, model: Path, tmp_path: Path, cli: Run
+) -> None:
+    other = Path(shutil.copytree(parts, tmp_path / "other" / parts.name))
+    for path in (other / "test" / "hot spot").iterdir():  # Nothing is left to be found there.
+        shutil.copy(next((parts / "test" / "good").iterdir()), path)
+    outcome = cli("compare", model, "--data", parts, "--data", other, "--json", "--report", "out")
+    rows = json.loads(outcome.stdout)["rows"]
+
+    assert outcome.code == 0, outcome.stderr
+    assert [row["data"] for row in rows] == [str(parts), str(other)]
+    assert rows[0]["figures"]["image_auroc"]["mean"] > rows[1]["figures"]["image_auroc"]["mean"]
+    page = Path("out/compare.html").read_text("utf-8")
+    assert page.count("<h2>") >= 2
+    assert str(other) in page
+
+
 def test_an_entrant_that_fails_is_told_and_the_others_are_measured(
     parts: Path, model: Path, config: Path, cli: Run
 ) -> None:

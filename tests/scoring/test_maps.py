@@ -2,11 +2,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from anogan.config import config_from_dict
 from anogan.errors import ConfigError
 from anogan.gan.condition import tile_channels
-from anogan.scoring.maps import CONTRAST_FLOOR, head_channels, head_input, local_contrast
+from anogan.scoring.maps import (
+    CONTRAST_FLOOR,
+    head_channels,
+    head_input,
+    local_contrast,
+    measure_feature_scales,
+)
 
 
 def _picture(channels: int = 1) -> torch.Tensor:
@@ -69,3 +76,22 @@ def test_the_head_is_built_for_what_it_is_given(window: int, condition: str) -> 
 def test_a_window_without_a_centre_is_refused(window: int) -> None:
     with pytest.raises(ConfigError, match="contrast_window"):
         config_from_dict({"head": {"contrast_window": window}}, "a test")
+
+
+class _Times(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x
+
+
+def test_the_scale_of_each_layer_is_its_mean_activation_on_good_tiles() -> None:
+    layers = nn.ModuleList([_Times(-2.0), _Times(5.0), _Times(0.0)])  # Each maps the one before.
+    tiles = [torch.full((2, 1, 4, 4), 0.5), torch.full((3, 1, 4, 4), -1.5)]
+
+    scales = measure_feature_scales(layers, tiles)
+
+    # Mean |x| is 0.5 in one batch and 1.5 in the other. A dead layer must not divide by 0.
+    torch.testing.assert_close(scales, torch.tensor([2.0, 10.0, 1e-6]))

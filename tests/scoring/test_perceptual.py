@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,13 @@ from anogan.bundle import Bundle, load_bundle, save_bundle
 from anogan.calibration import MapStatistics, calibrate
 from anogan.config import Config, FeaturesConfig
 from anogan.errors import ConfigError
+from anogan.recipes import fit
 from anogan.recipes.models import load_scorer
 from anogan.scoring import Model, Scorer
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.perceptual import Perceptual, load_perceptual, perceptual_map
 from tests.export.conftest import build_model, random_images, small_config
+from tests.tiny import no_pictures, part, tiny_config, write_parts
 
 SIZE = (40, 56)
 
@@ -205,3 +208,24 @@ def test_features_are_frozen() -> None:
     features = Perceptual("resnet18")
     assert not features.training
     assert not any(parameter.requires_grad for parameter in features.parameters())
+
+
+def test_a_fit_takes_the_weights_into_its_model_and_needs_the_file_no_more(
+    weights: Path, tmp_path: Path, offline: None
+) -> None:
+    file = Path(shutil.copy(weights, tmp_path / "own.safetensors"))
+    good = write_parts(tmp_path / "good", range(16))
+    config = tiny_config(
+        features={"weights": str(file), "search_weight": 0.1},
+        score={"perceptual_weight": 1.0},
+        head={"enabled": False},
+    )
+    with no_pictures():
+        result = fit(good, tmp_path / "model", config)
+    fitted = result.scorer.score([part(3)])[0]
+    file.unlink()
+    loaded = load_scorer(result.path)
+    (evidence,) = loaded.evidence([part(3)])
+
+    assert loaded.score([part(3)])[0].score == fitted.score
+    assert float(evidence.parts["perceptual"].max()) > 0
