@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from numpy.typing import NDArray
 from anogan.gan.condition import grid_conditions, with_condition
 from anogan.gan.loop import History
 from anogan.gan.networks import sample_prior
+from anogan.gan.tiles import load_images
+from anogan.images.decode import Pixels
 from anogan.images.resize import from_network, resize
+from anogan.images.synthetic_defects import draw_defects, kinds_on, two_levels
 from anogan.recipes.score import gather_evidence
+from anogan.report.overlay import DEFECT_COLOUR, draw_outline, to_display
 from anogan.report.plots import image_grid, training_curves
 from anogan.scoring import Scorer
 
@@ -33,7 +38,7 @@ PANELS = {
     "loss of the head": {"head_loss": "training tiles", "head_held_out_loss": "held-out tiles"},
     "head's pixel AUROC, drawn defects": {"head_held_out_pixel_auroc": "held-out tiles"},
 }
-GRID_TILES, GRID_IMAGES = 32, 4
+GRID_TILES, GRID_IMAGES, GRID_DEFECTS = 32, 4, 3
 
 
 def fit_pictures(
@@ -44,7 +49,7 @@ def fit_pictures(
         "training_curves.png": training_curves(_curves(histories)),
         "samples.png": image_grid(_generated(scorer), columns=8),
         "reconstructions.png": _reconstructions(scorer, held_out[:GRID_IMAGES]),
-    }
+    } | _drawn_defects(scorer, held_out[:GRID_IMAGES])
 
 
 def _curves(histories: Mapping[str, History]) -> dict[str, Sequence[tuple[int, float]]]:
@@ -86,6 +91,32 @@ def _reconstructions(scorer: Scorer, paths: Sequence[Path]) -> bytes:
     stacked = np.stack([a for a, _ in pairs] + [b for _, b in pairs]).astype(np.uint8)
     captions = ["held-out good image"] * len(pairs) + ["reconstruction G(z)"] * len(pairs)
     return image_grid(stacked, columns=len(pairs), captions=captions)
+
+
+def _drawn_defects(scorer: Scorer, paths: Sequence[Path]) -> dict[str, bytes]:
+    """Held-out good tiles with the defects of each kind that the head learned to mark, outlined."""
+    config, model = scorer.config, scorer.model
+    images, _ = load_images(paths, config, model.image_size)
+    levels = two_levels(images)
+    kinds = kinds_on(config.defects, levels) if model.head is not None else ()
+    rng = np.random.default_rng(config.seed)
+    tiles, captions = [], []
+    for kind, copy in itertools.product(kinds, range(GRID_DEFECTS)):
+        tile = _some_tile(images[copy % len(images)], config.tiles.size, rng)
+        alone = config.defects.model_copy(update={"kinds": (kind,), "max_per_tile": 1})
+        damaged, mask = draw_defects(tile, alone, rng, levels)
+        picture = np.ascontiguousarray(to_display(damaged))
+        draw_outline(picture, mask, DEFECT_COLOUR)
+        tiles.append(picture)
+        captions.append(kind)
+    if not tiles:
+        return {}
+    return {"drawn_defects.png": image_grid(np.stack(tiles), columns=2 * GRID_DEFECTS, captions=captions)}
+
+
+def _some_tile(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
+    top, left = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 def _to_bytes(image: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:

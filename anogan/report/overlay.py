@@ -65,10 +65,10 @@ def overlay(
     strength = np.clip((heat - low) / (2.5 * span), 0.0, 1.0)
     blended = (1 - alpha) * picture + alpha * _colours(strength)
     result: Picture = np.ascontiguousarray(np.rint(blended).astype(np.uint8))
-    _draw_outline(result, heat > threshold, THRESHOLD_COLOUR)
+    draw_outline(result, heat > threshold, THRESHOLD_COLOUR)
     if mask is not None:
         _require_size("mask", mask, picture)
-        _draw_outline(result, np.asarray(mask, dtype=bool), DEFECT_COLOUR)
+        draw_outline(result, np.asarray(mask, dtype=bool), DEFECT_COLOUR)
     return result
 
 
@@ -157,7 +157,7 @@ def panel_pictures(
     heatmap = overlay(shown, heat, threshold=inspection.threshold, mask=known)
     if known is not None:
         shown = shown.copy()
-        _draw_outline(shown, known, DEFECT_COLOUR)
+        draw_outline(shown, known, DEFECT_COLOUR)
     return shown, _scaled(reconstruction, scale), heatmap
 
 
@@ -195,7 +195,7 @@ def _colours(strength: NDArray[np.floating[Any]]) -> Picture:
     return np.asarray(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _draw_outline(picture: Picture, region: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+def draw_outline(picture: Picture, region: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
     """Draws around the region, in place; nothing inside it is hidden, however small it is."""
     height, width = region.shape
     thickness = max(1 if max(height, width) < 256 else 2, round(max(height, width) / 500))
