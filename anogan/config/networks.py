@@ -147,5 +147,7 @@ class EncoderConfig(Section):
     latent_weight: float = Field(0.05, ge=0, description="Pull of E(x) towards the prior N(0, 1).")
     latent_noise: float = Field(0.1, ge=0, description="Noise added to E(x) in joint training.")
     remove_defects: bool = Field(
-        True, description="Feed inputs damaged by synthetic defects and ask for the clean image."
+        False,
+        description="Feed inputs damaged by synthetic defects and ask for the clean image. Beside a head it "
+        "gained nothing (docs/experiments.md).",
     )

@@ -112,7 +112,7 @@ def test_g_and_d_stay_as_they_were(mode: str, encoder_stage: Stage) -> None:
 
 @pytest.mark.parametrize("mode", ["izi", "izi_f"])
 def test_a_damaged_tile_goes_in_and_the_clean_one_is_asked_for(mode: str, encoder_stage: Stage) -> None:
-    stage = encoder_stage(mode=mode, feature_weight=0.0)
+    stage = encoder_stage(mode=mode, remove_defects=True, feature_weight=0.0)
     encoder, generator, _ = _parts(stage)
     tiles = stage._source.damaged_batch(3, 8, clean_share=0.5)
     expected = (tiles.clean - generator(encoder(tiles.damaged))).square().mean()
