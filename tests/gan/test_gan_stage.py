@@ -77,3 +77,34 @@ def test_the_structure_term_brings_reconstructions_that_are_alike_in_structure(
         with torch.no_grad():
             found[weight] = float(1 - ssim(x, stage.networks.generator(encoder(x))).mean())
     assert found[20.0] < 0.9 * found[0.0]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_g_gets_the_encoders_code_with_so_much_noise(tiny_stage: Build, noise: float) -> None:
+    stage = tiny_stage(encoder={"mode": "joint", "latent_noise": noise}, network={"latent_grid": 4})
+    codes, taken = [], []
+    assert stage.networks.encoder is not None
+    stage.networks.encoder.register_forward_hook(lambda _, __, z: codes.append(z.detach()))
+    stage.networks.generator.register_forward_hook(lambda _, given, __: taken.append(given[0].detach()))
+    stage.step(0)
+
+    (z,) = codes
+    added = min((float((given - z).std()) for given in taken if given.shape == z.shape), default=None)
+    assert added == pytest.approx(noise, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("weight", "strong", "figure"),
+    [("latent_weight", 20.0, "latent_divergence"), ("feature_weight", 20.0, "feature_residual")],
+)
+def test_a_weight_lowers_what_it_weighs(tiny_stage: Build, weight: str, strong: float, figure: str) -> None:
+    found = []
+    for value in (0.0, strong):
+        stage = tiny_stage(
+            # D hardly moves, so that its features mean the same throughout.
+            gan={"steps": 60, "generator_learning_rate": 2e-3, "discriminator_learning_rate": 1e-8},
+            encoder={"mode": "joint", "learning_rate": 2e-3, "reconstruction_weight": 1.0, weight: value},
+            network={"latent_grid": 4, "width": 8},
+        )
+        found.append(np.mean([stage.step(step)[figure] for step in range(60)][-10:]))
+    assert found[1] < 0.8 * found[0]
