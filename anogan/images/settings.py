@@ -21,10 +21,8 @@ _LOOKED_AT = 8
 _ALIKE = 0.5  # Correlation of thumbnails: 0.8 of one design in one place, 0 of different boards.
 _BOARDS = "The images are binarised and show different designs"
 _OWN_SIZES = "The images are grey and most have a size of their own"
-_FOR_BOARDS: Mapping[str | None, str] = {
-    None: "pcb",
-    "edge": "pcb-edge",
-}  # `edge` says which computer, not which product.
+# By what was named; `edge` says which computer, not which product.
+_FOR_BOARDS: Mapping[str | None, str] = {None: "pcb", "edge": "pcb-edge"}
 _FOR_OWN_SIZES: Mapping[str | None, str] = {None: "magnetic-tile"}
 _SIZE_KEYS = ("images.size=", "images.on_mixed_sizes=")
 
@@ -58,8 +56,7 @@ class _FirstLook:
     """Some of the good images, from all over the folder; what cannot be read is left to `fit` to name."""
 
     def __init__(self, data: Path) -> None:
-        good = scan_dataset(data).good
-        self._paths = good[:: max(1, len(good) // _PROBED)][:_PROBED]
+        self._paths = _spread(scan_dataset(data).good, _PROBED)
 
     @cached_property
     def infos(self) -> list[ImageInfo]:
@@ -87,7 +84,7 @@ class _FirstLook:
     def are_binarised_boards(self) -> bool:
         """Whether they have two levels each, and are not of one design in one place."""
         thumbnails = []
-        for path in self._paths[:: max(1, len(self._paths) // _LOOKED_AT)]:
+        for path in _spread(self._paths, _LOOKED_AT):
             try:
                 image = read_as_stored(path)
             except ImageError:
@@ -100,6 +97,12 @@ class _FirstLook:
             return False
         correlation = np.corrcoef(thumbnails)[np.triu_indices(len(thumbnails), 1)]
         return bool(np.median(correlation) < _ALIKE)
+
+
+def _spread(paths: Sequence[Path], most: int) -> list[Path]:
+    """As many evenly spread ones, first and last among them."""
+    places = np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)
+    return [paths[place] for place in places]
 
 
 def _suited(named: str | None, overrides: Sequence[str], images: _FirstLook) -> tuple[str | None, list[str]]:
