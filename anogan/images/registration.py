@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.errors import ShapeError
+from anogan.images.spread import evenly_spread
 
 Pixels = NDArray[Any]
 Motion = Literal["translation", "euclidean"]
@@ -167,7 +168,7 @@ def make_reference(images: Sequence[NDArray[Any]], motion: Motion) -> FloatMap:
     """
     if not images or any(image.shape != images[0].shape for image in images):
         raise ShapeError("a reference needs at least one image, and all of one size; set images.size.")
-    places = np.linspace(0, len(images) - 1, min(len(images), REFERENCE_IMAGES)).round().astype(int)
+    places = evenly_spread(len(images), REFERENCE_IMAGES)
     greys = [grey(images[place], float(np.iinfo(images[place].dtype).max)) for place in places]
     shifts = np.stack([estimate(greys[0], other, motion).warp[:, 2] for other in greys])
     ordinary = int(np.abs(shifts - np.median(shifts, axis=0)).sum(axis=1).argmin())

@@ -14,6 +14,7 @@ from anogan.config import DEFAULT_CONFIG, Config, find_config, load_config
 from anogan.errors import ImageError
 from anogan.images.decode import ImageInfo, probe, read_as_stored
 from anogan.images.folders import scan_dataset
+from anogan.images.spread import evenly_spread
 from anogan.images.synthetic_defects import two_levels
 
 _PROBED = 16
@@ -56,7 +57,8 @@ class _FirstLook:
     """Some of the good images, from all over the folder; what cannot be read is left to `fit` to name."""
 
     def __init__(self, data: Path) -> None:
-        self._paths = _spread(scan_dataset(data).good, _PROBED)
+        good = scan_dataset(data).good
+        self._paths = [good[place] for place in evenly_spread(len(good), _PROBED)]
 
     @cached_property
     def infos(self) -> list[ImageInfo]:
@@ -75,18 +77,23 @@ class _FirstLook:
         return kinds.most_common(1)[0][0] if kinds else None
 
     @property
+    def are_grey(self) -> bool:
+        """Whether most of them have one channel."""
+        return self.kind is not None and self.kind[0] == 1
+
+    @property
     def have_own_sizes(self) -> bool:
         """Whether more than half of them are as large as no other."""
         sizes = Counter((info.height, info.width) for info in self.infos)
         return 2 * sum(count == 1 for count in sizes.values()) > max(2, len(self.infos))
 
-    @cached_property
+    @property
     def are_binarised_boards(self) -> bool:
         """Whether they have two levels each, and are not of one design in one place."""
         thumbnails = []
-        for path in _spread(self._paths, _LOOKED_AT):
+        for place in evenly_spread(len(self._paths), _LOOKED_AT):
             try:
-                image = read_as_stored(path)
+                image = read_as_stored(self._paths[place])
             except ImageError:
                 continue
             if two_levels([image]) is None:
@@ -99,29 +106,19 @@ class _FirstLook:
         return bool(np.median(correlation) < _ALIKE)
 
 
-def _spread(paths: Sequence[Path], most: int) -> list[Path]:
-    """As many evenly spread ones, first and last among them."""
-    places = np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)
-    return [paths[place] for place in places]
-
-
 def _suited(named: str | None, overrides: Sequence[str], images: _FirstLook) -> tuple[str | None, list[str]]:
     """The name of the config to take, and what to tell of the choice."""
     if named not in (None, DEFAULT_CONFIG, *_FOR_BOARDS):
         return named, []
     if images.are_binarised_boards:
         what, better = _BOARDS, _FOR_BOARDS
-    elif _are_grey(images) and images.have_own_sizes and not _sizes_are_settled(overrides):
+    elif images.are_grey and images.have_own_sizes and not _sizes_are_settled(overrides):
         what, better = _OWN_SIZES, _FOR_OWN_SIZES
     else:
         return named, []
     if named in better:
         return better[named], [f"{what}, so the settings are those of --config {better[named]}."]
     return named, [f"{what}; --config {better[None]} is made for these."]
-
-
-def _are_grey(images: _FirstLook) -> bool:
-    return images.kind is not None and images.kind[0] == 1
 
 
 def _sizes_are_settled(overrides: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from anogan.export import Exported, export_scorer
 from anogan.export.graph import Precision
 from anogan.images.decode import read_image
 from anogan.images.folders import GOOD, file_digest, scan_dataset
+from anogan.images.spread import evenly_spread
 from anogan.images.tiling import TilePyramid
 from anogan.recipes.good_images import TRAINED_ON, hashes_in
 from anogan.recipes.models import scorer_of
@@ -130,10 +131,7 @@ def _test_images(source: Path) -> list[Path]:
 
 def _spread(paths: Sequence[Path], n: int) -> list[Path]:
     """At most n of them, evenly spaced."""
-    if not paths or n < 1:
-        return []
-    places = np.linspace(0, len(paths) - 1, min(n, len(paths)))
-    return [paths[round(place)] for place in places]
+    return [paths[place] for place in evenly_spread(len(paths), n)]
 
 
 def _read(bundle: Bundle, path: Path) -> NDArray[np.generic]:

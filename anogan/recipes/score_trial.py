@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from anogan.calibration import MapStatistics, combine, fit_map_statistics, pool, smooth
 from anogan.config import CalibrationConfig, ImagesConfig, ScoreConfig
 from anogan.images.registration import Aligner, Pixels, align_all
+from anogan.images.spread import evenly_spread
 from anogan.images.synthetic_defects import draw_defects, two_levels
 from anogan.metrics import PixelCurve, image_auroc
 from anogan.scoring import Scorer
@@ -294,8 +295,7 @@ def _raw(scorer: Scorer) -> Scorer:
 def _bounded(images: Sequence[Pixels]) -> list[int]:
     """Places of as many images, evenly spread over them, as fit into memory with all their evidence."""
     largest = max((image.shape[0] * image.shape[1] for image in images), default=1)
-    n = min(len(images), max(MIN_PARTS, MAX_PIXELS // largest))
-    return [int(index) for index in np.linspace(0, len(images) - 1, n).round()] if images else []
+    return evenly_spread(len(images), max(MIN_PARTS, MAX_PIXELS // largest))
 
 
 def _registered(scorer: Scorer, images: list[Pixels]) -> list[Pixels]:
