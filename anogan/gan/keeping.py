@@ -6,7 +6,7 @@ Everything here is a function of the logged figures, so that a resumed run decid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -45,14 +45,16 @@ def best_look(points: Points) -> Kept | None:
     if not errors:
         return None
     smoothed = [errors[0][1], *((a + b) / 2 for (_, a), (_, b) in pairwise(errors))]
-    kept = reached = 0
+    kept, reached = _latest_of_the_lowest(smoothed, EQUAL_WITHIN), 0
     for index, error in enumerate(smoothed):
-        lowest = min(smoothed[: index + 1])
-        if error <= lowest * (1 + EQUAL_WITHIN):
-            kept = index
         if error < smoothed[reached] * (1 - EQUAL_WITHIN):
             reached = index
     return Kept(errors[kept][0], smoothed[kept], len(errors) - 1 - reached)
+
+
+def _latest_of_the_lowest(values: Sequence[float], within: float) -> int:
+    """Where the last value is that was the lowest up to then, or above it by no more than this share."""
+    return max(i for i, value in enumerate(values) if value <= min(values[: i + 1]) * (1 + within))
 
 
 def last_look_is_best(points: Points) -> bool:
@@ -99,9 +101,6 @@ def best_head_look(points: Points, since: int) -> int | None:
     Before `since` the head's batch norm was another, and its losses do not compare. None without a look.
     """
     looks = [(step, value) for step, value in points.get(HEAD_LOSS, ()) if step > since]
-    lowest, kept = float("inf"), None
-    for step, value in looks:
-        lowest = min(lowest, value)
-        if value <= lowest * (1 + HEAD_SCATTER):
-            kept = step
-    return kept
+    if not looks:
+        return None
+    return looks[_latest_of_the_lowest([value for _, value in looks], HEAD_SCATTER)][0]

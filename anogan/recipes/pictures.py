@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anogan.gan.condition import grid_conditions, with_condition
+from anogan.config import Config, DefectKind
+from anogan.gan.condition import condition_dim, grid_conditions, image_of, with_condition
 from anogan.gan.loop import History
 from anogan.gan.networks import sample_prior
-from anogan.gan.tiles import load_images
+from anogan.gan.tiles import TileSource, load_images
 from anogan.images.decode import Pixels
 from anogan.images.resize import from_network, resize
-from anogan.images.synthetic_defects import draw_defects, kinds_on, two_levels
+from anogan.recipes.good_images import kinds_left_out
 from anogan.recipes.score import gather_evidence
+from anogan.recipes.variants import variants_of
 from anogan.report.overlay import DEFECT_COLOUR, draw_outline, to_display
 from anogan.report.plots import image_grid, training_curves
 from anogan.scoring import Scorer
@@ -95,28 +96,28 @@ def _reconstructions(scorer: Scorer, paths: Sequence[Path]) -> bytes:
 
 def _drawn_defects(scorer: Scorer, paths: Sequence[Path]) -> dict[str, bytes]:
     """Held-out good tiles with the defects of each kind that the head learned to mark, outlined."""
-    config, model = scorer.config, scorer.model
-    images, _ = load_images(paths, config, model.image_size)
-    levels = two_levels(images)
-    kinds = kinds_on(config.defects, levels) if model.head is not None else ()
-    rng = np.random.default_rng(config.seed)
-    tiles, captions = [], []
-    for kind, copy in itertools.product(kinds, range(GRID_DEFECTS)):
-        tile = _some_tile(images[copy % len(images)], config.tiles.size, rng)
-        alone = config.defects.model_copy(update={"kinds": (kind,), "max_per_tile": 1})
-        damaged, mask = draw_defects(tile, alone, rng, levels)
-        picture = np.ascontiguousarray(to_display(damaged))
-        draw_outline(picture, mask, DEFECT_COLOUR)
-        tiles.append(picture)
-        captions.append(kind)
-    if not tiles:
+    config = scorer.config
+    images, _ = load_images(paths, config, scorer.model.image_size)
+    without = kinds_left_out(images, config)
+    kinds = [kind for kind in config.defects.kinds if kind not in without]
+    if scorer.model.head is None or not kinds:
         return {}
+    tiles = [tile for kind in kinds for tile in _tiles_with(kind, images, variants_of(config, paths), config)]
+    captions = [kind for kind in kinds for _ in range(GRID_DEFECTS)]
     return {"drawn_defects.png": image_grid(np.stack(tiles), columns=2 * GRID_DEFECTS, captions=captions)}
 
 
-def _some_tile(image: Pixels, side: int, rng: np.random.Generator) -> Pixels:
-    top, left = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
+def _tiles_with(
+    kind: DefectKind, images: Sequence[Pixels], variants: Sequence[str | None], config: Config
+) -> Iterator[NDArray[np.uint8]]:
+    alone = config.defects.model_copy(update={"kinds": (kind,), "max_per_tile": 1})
+    source = TileSource(images, config.model_copy(update={"defects": alone}), 0, variants).plain()
+    drawn = source.damaged_batch(0, GRID_DEFECTS, clean_share=0.0)
+    damaged = image_of(drawn.damaged, condition_dim(config))
+    for tile, mask in zip(damaged.numpy(), drawn.mask[:, 0].numpy() > 0, strict=True):
+        picture = to_display(from_network(tile, 8).astype(np.uint8))
+        draw_outline(picture, mask, DEFECT_COLOUR)
+        yield picture
 
 
 def _to_bytes(image: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -168,8 +168,10 @@ def test_the_result_scores_as_the_saved_model_does(result: tuple[FitResult, List
 
 
 def test_the_model_says_which_step_its_weights_are_from(result: tuple[FitResult, Listener]) -> None:
-    kept = load_bundle(result[0].path).metadata["health"]["kept"]
+    health = load_bundle(result[0].path).metadata["health"]
+    kept = health["kept"]
 
+    assert health["kept_head"] == {"step": 2}
     assert (kept["step"], kept["last_step"], kept["of"]) == (3, 3, 3)
     assert kept["error"] == result[0].metadata["metrics"]["gan.held_out_reconstruction"]
 
