@@ -1,17 +1,19 @@
 #!/bin/sh
 # What each part of the method brings, on the sample boards: one config, one part taken out or put in at a time,
 # beside the baselines. Without an encoder the generator learns at the rate and weight of Radford 2015, since the
-# config's are for both together. Stopped, it goes on where it was. From the top of the repository:
+# config's are for both together. A generator of one step knows no boards: its head has the picture alone to go by.
+# Stopped, it goes on where it was. From the top of the repository:
 #
 #     tests/benchmarks/ablation.sh [CONFIG] [DATA] [SEEDS] [FOLDER]
 #
-# 15 entrants and 5 baselines with 3 seeds of ablation.yaml take about an hour of one CPU core, of the demo config about
+# 16 entrants and 5 baselines with 3 seeds of ablation.yaml take about an hour of one CPU core, of the demo config about
 # four; the report is FOLDER/compare.html.
 set -eu
 config=${1:-tests/benchmarks/ablation.yaml} data=${2:-datasets/pcb} seeds=${3:-3} folder=${4:-runs/ablation}
 exec "${ANOGAN:-.venv/bin/anogan}" compare "$config" --data "$data" --seeds "$seeds" --baselines --report "$folder" \
   --variant 'no structure in the loss:encoder.structure_weight=0' \
   --variant 'no adversarial term:gan.adversarial_weight=0' \
+  --variant 'generator of one step:gan.steps=1' \
   --variant 'no search:search.steps=0' \
   --variant 'four times the search:search.steps=20' \
   --variant 'no head:head.enabled=false' \
