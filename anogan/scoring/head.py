@@ -21,6 +21,7 @@ from anogan.gan.shared_layers import share_layers
 from anogan.gan.tiles import TileSource
 from anogan.scoring.head_network import build_head
 from anogan.scoring.inverter import Inverter
+from anogan.scoring.maps import window_mean
 
 DICE_SMOOTHING = 1.0
 SPOT = 5  # Side of the average, pixels.
@@ -201,7 +202,7 @@ def image_loss(logits: Tensor, mask: Tensor) -> Tensor:
         mask: (N, 1, t, t) in {0, 1}.
     """
     defective = mask > 0.5
-    averaged = F.avg_pool2d(logits, SPOT, stride=1, padding=SPOT // 2, count_include_pad=False)
+    averaged = window_mean(logits, SPOT, SPOT)
     good = _mean_where(F.softplus(_strongest(averaged, ~defective)), ~defective)
     return good + _mean_where(F.softplus(-_strongest(averaged, defective)), defective)
 

@@ -13,6 +13,7 @@ from anogan.scoring.maps import (
     head_input,
     local_contrast,
     measure_feature_scales,
+    window_mean,
 )
 
 
@@ -52,6 +53,18 @@ def test_local_contrast_is_the_same_in_weak_light() -> None:
         rtol=0.02,
         atol=0.002,
     )
+
+
+def test_window_means_do_not_depend_on_the_order_in_memory() -> None:
+    x = _picture()
+    other = torch.empty_strided(x.shape, (576, 1, 24, 1)).copy_(x)  # As NumPy lays out (N, H, W, 1).
+
+    assert other.stride() != x.stride()
+    found = window_mean(other, 5, 3)
+    assert torch.equal(found, window_mean(x, 5, 3))
+    torch.testing.assert_close(found[1, 0, 0, 12], x[1, 0, :3, 11:14].mean())
+    # Channels last, pooling is far slower on a CPU: what is given on stays in plain order.
+    assert found.stride() == x.stride()
 
 
 def test_local_contrast_of_an_even_surface_is_nothing() -> None:
