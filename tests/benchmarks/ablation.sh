@@ -13,7 +13,7 @@ config=${1:-tests/benchmarks/ablation.yaml} data=${2:-datasets/pcb} seeds=${3:-3
 exec "${ANOGAN:-.venv/bin/anogan}" compare "$config" --data "$data" --seeds "$seeds" --baselines --report "$folder" \
   --variant 'no structure in the loss:encoder.structure_weight=0' \
   --variant 'no adversarial term:gan.adversarial_weight=0' \
-  --variant 'generator of one step:gan.steps=1' \
+  --variant 'generator of one step, head alone scores:gan.steps=1,score.residual_weight=0,score.discrimination_weight=0' \
   --variant 'no search:search.steps=0' \
   --variant 'four times the search:search.steps=20' \
   --variant 'no head:head.enabled=false' \
