@@ -6,7 +6,7 @@
 #
 #     tests/benchmarks/encoder_modes.sh [DATA] [SEEDS] [FOLDER]
 #
-# About 25 minutes of one CPU core for each seed; the report is FOLDER/compare.html.
+# About ten minutes of one CPU core for each seed; the report is FOLDER/compare.html.
 set -eu
 data=${1:-datasets/pcb} seeds=${2:-3} folder=${3:-runs/encoder-modes}
 alone=gan.adversarial_weight=1,gan.generator_learning_rate=2e-4,gan.steps=1200

@@ -4,7 +4,7 @@
 #
 #     tests/benchmarks/options.sh [DATA] [SEEDS] [FOLDER]
 #
-# About 20 minutes of one CPU core with 3 seeds; the report is FOLDER/compare.html.
+# About half an hour of one CPU core with 3 seeds; the report is FOLDER/compare.html.
 set -eu
 data=${1:-datasets/pcb} seeds=${2:-3} folder=${3:-runs/options}
 exec "${ANOGAN:-.venv/bin/anogan}" compare tests/benchmarks/ablation.yaml --data "$data" --seeds "$seeds" \

@@ -20,12 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anogan.bundle import load_bundle
 from anogan.config import RuntimeConfig
 from anogan.images.folders import scan_dataset
 from anogan.recipes.calibrate import calibrate_scorer
 from anogan.recipes.evaluation import evaluate_scorer
-from anogan.recipes.models import scorer_of
+from anogan.recipes.models import load_scorer
 from anogan.recipes.score_trial import with_sections, with_weights
 from anogan.recipes.variants import split_dataset
 from anogan.scoring import Scorer
@@ -80,7 +79,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     runtime = RuntimeConfig(device="cpu", threads=arguments.threads)
-    scorer = scorer_of(load_bundle(arguments.model), runtime=runtime)
+    scorer = load_scorer(arguments.model, runtime=runtime)
     names = [name for name in parts_of(scorer) if name in (arguments.only or WITHOUT)]
     if not names:
         parser.error(f"{arguments.model} has none of these parts")

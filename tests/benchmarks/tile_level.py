@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anogan.bundle import load_bundle
 from anogan.config import RuntimeConfig
 from anogan.images.folders import read_mask, scan_dataset
 from anogan.metrics import tile_auroc
-from anogan.recipes.models import scorer_of
+from anogan.recipes.models import load_scorer
 from anogan.scoring import Scorer
 
 Pair = tuple[NDArray[np.bool_], NDArray[np.float32]]
@@ -48,7 +47,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     runtime = RuntimeConfig(device="cpu", threads=arguments.threads)
-    scorer = scorer_of(load_bundle(arguments.model), runtime=runtime)
+    scorer = load_scorer(arguments.model, runtime=runtime)
     pairs = list(maps_with_masks(scorer, arguments.data))
     masks, maps = [mask for mask, _ in pairs], [found for _, found in pairs]
     auroc = tile_auroc(masks, maps, arguments.tile, arguments.min_share)

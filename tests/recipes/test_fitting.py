@@ -53,6 +53,7 @@ def test_a_config_by_its_name_takes_overrides_and_any_other_refuses_them(good: P
         "overrides change a config that is given by name",
         lambda: fit(good, tmp_path / "m", tiny_config(), overrides=["seed=1"]),
     )
+    assert not list(tmp_path.iterdir())
 
 
 def test_kinds_that_do_not_show_on_binarised_images_are_named(tmp_path: Path) -> None:
@@ -251,6 +252,7 @@ def test_a_border_that_leaves_nothing_is_refused_before_training(
     settings = {"images": {"on_mixed_sizes": mode}, "calibration": {"map": "global"}, "score": {"border": 20}}
     told = "score.border 20 leaves nothing of an image of 56x40"
     refused(ConfigError, told, lambda: fit(good, tmp_path / "model", tiny_config(**settings)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_defects_that_nobody_can_see_are_told_before_the_training(tmp_path: Path) -> None:
