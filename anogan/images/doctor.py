@@ -69,9 +69,9 @@ def examine(root: Path, *, seed: int = 0, config: Config | None = None) -> Docto
         config: The settings that `fit` would use; without them the defaults, and any channels and bit depth.
 
     Returns:
-        The findings, errors first. Kinds: unreadable, too-small, mixed-sizes, mixed-modes, wrong-mode,
-        unused-bits, too-bright, leak, near-leak, duplicate, near-duplicate, blank, outlier, blurred,
-        over-exposed, under-exposed, too-few.
+        The findings, errors first. Kinds: unreadable, too-small, mixed-sizes, shrunk, mixed-modes,
+        wrong-mode, unused-bits, too-bright, leak, near-leak, duplicate, near-duplicate, blank, outlier,
+        blurred, over-exposed, under-exposed, too-few.
 
     Raises:
         DataError: The folder is missing, empty or of no known layout.

@@ -24,6 +24,7 @@ from anogan.images.decode import unused_bits
 from anogan.images.doctor_looks import Look
 from anogan.images.exposure import too_bright
 from anogan.images.folders import GOOD, Dataset, split_good, split_variants
+from anogan.images.resize import lost_below
 from anogan.images.tiling import scaled_size
 
 Severity = Literal["error", "warning", "note"]
@@ -116,6 +117,20 @@ def _mixed_sizes(folder: Folder) -> Iterator[Finding]:
     }[policy]
     severity: Severity = "error" if policy == "error" else "note"
     yield from folder.finding("mixed-sizes", severity, odd, f"not of the most common size, {usual}", advice)
+
+
+def _shrunk(folder: Folder) -> Iterator[Finding]:
+    size = folder.config.images.size
+    if size is None:
+        return
+    lost = [lost_below((look.info.height, look.info.width), size) for look in folder.good]
+    shrunk = [look for look, width in zip(folder.good, lost, strict=True) if width is not None]
+    narrow = max((width for width in lost if width is not None), default=0)
+    fault = f"more than twice as large as the {size[1]}x{size[0]} pixels of images.size"
+    advice = (
+        f"a defect narrower than {narrow} pixels hardly shows; cut out what matters, or raise images.size."
+    )
+    yield from folder.finding("shrunk", "note", shrunk, fault, advice)
 
 
 def _modes(folder: Folder) -> Iterator[Finding]:
@@ -253,6 +268,7 @@ def _among_good(find: Callable[[Folder, Sequence[Look]], Iterator[Finding]]) -> 
 FINDERS: tuple[_Finder, ...] = (
     _too_small,
     _mixed_sizes,
+    _shrunk,
     _modes,
     _unused_bits,
     _too_bright,

@@ -6,6 +6,7 @@ pixels.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,20 @@ def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
     if width != size[1]:
         pixels = resize_weights(width, size[1]) @ pixels  # Broadcast over rows.
     return pixels
+
+
+def lost_below(size: tuple[int, int], resized: tuple[int, int]) -> int | None:
+    """The width of a defect that resizing leaves 2 pixels of, where it takes away enough to be told.
+
+    Args:
+        size: (height, width) of a photograph.
+        resized: The same of what the network sees.
+
+    Returns:
+        Pixels of the photograph, rounded up; None where it is at most twice as large.
+    """
+    factor = max(size[0] / resized[0], size[1] / resized[1])
+    return math.ceil(2 * factor) if factor > 2 else None
 
 
 def to_network(image: NDArray[Any], bit_depth: int) -> NDArray[np.float32]:

@@ -9,23 +9,32 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from anogan.config import DEFAULT_CONFIG, Config, find_config, load_config
 from anogan.errors import ImageError
 from anogan.images.decode import ImageInfo, probe, read_as_stored
 from anogan.images.folders import scan_dataset
+from anogan.images.resize import lost_below
 from anogan.images.spread import evenly_spread
 from anogan.images.synthetic_defects import two_levels
 
 _PROBED = 16
 _LOOKED_AT = 8
-_ALIKE = 0.5  # Correlation of thumbnails: 0.8 of one design in one place, 0 of different boards.
+_THUMBNAIL = 64
+_DETAIL = 4.0  # Pixels of a thumbnail. What is wider is light and its falling off, alike on any two parts.
+_RIM = 8  # Pixels of it within which the blur sees the border.
+_BLANK = 1e-3  # Grey levels.
+_ALIKE = 0.4  # Correlation of their detail: 0.75 of the sample boards, 0 of DeepPCB's and of magnetic tiles.
 _BOARDS = "The images are binarised and show different designs"
+_ONE_PLACE = "The images show one design that lies alike in each"
 _OWN_SIZES = "The images are grey and most have a size of their own"
 # By what was named; `edge` says which computer, not which product.
 _FOR_BOARDS: Mapping[str | None, str] = {None: "pcb", "edge": "pcb-edge"}
 _FOR_OWN_SIZES: Mapping[str | None, str] = {None: "magnetic-tile"}
+_FOR_ONE_PLACE: Mapping[str | None, str] = {None: "aligned"}
 _SIZE_KEYS = ("images.size=", "images.on_mixed_sizes=")
+_TILE_KEYS = ("images.size=", "tiles.")
 
 
 def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> tuple[Config, str | None]:
@@ -34,8 +43,8 @@ def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> t
     Args:
         named: A YAML file or a shipped config's name; None for the shipped one that suits the images: `pcb`
             for binarised images of many designs, `magnetic-tile` for grey ones that have each its own size
-            (unless `overrides` say what size they get), else `default`. For binarised ones `edge` means
-            `pcb-edge`.
+            (unless `overrides` say what size they get), `aligned` for one design that lies alike in each
+            (unless they say how images are cut), else `default`. For binarised ones `edge` means `pcb-edge`.
         overrides: `key.path=value` each.
         data: Folder with good images, or a data set with `good/`.
 
@@ -47,10 +56,12 @@ def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> t
         DataError: The folder is missing, empty or of no known layout.
     """
     images = _FirstLook(data)
-    named, notes = _suited(named, overrides, images)
-    path = find_config(named)
-    config, note = _with_kind_of_images(path, overrides, images)
-    return config, " ".join([*notes, *([] if note is None else [note])]) or None
+    taken, notes = _suited(named, overrides, images)
+    config, more = _with_kind_of_images(find_config(taken), overrides, images)
+    notes += more
+    if taken != named:
+        notes += _what_is_resized_away(config, images)
+    return config, " ".join(notes) or None
 
 
 class _FirstLook:
@@ -88,32 +99,49 @@ class _FirstLook:
         return 2 * sum(count == 1 for count in sizes.values()) > max(2, len(self.infos))
 
     @property
-    def are_binarised_boards(self) -> bool:
-        """Whether they have two levels each, and are not of one design in one place."""
-        thumbnails = []
+    def are_binarised(self) -> bool:
+        """Whether they have two levels each."""
+        return len(self._looks) > 1 and all(binarised for binarised, _ in self._looks)
+
+    @property
+    def lie_alike(self) -> bool:
+        """Whether they show one design in one place: what is seen in one is seen there in the others."""
+        details = [detail for _, detail in self._looks if detail.std() > _BLANK]
+        if len(details) < 2:
+            return False
+        correlation = np.atleast_2d(np.corrcoef(details))[np.triu_indices(len(details), 1)]
+        return bool(np.median(correlation) >= _ALIKE)
+
+    @cached_property
+    def _looks(self) -> list[tuple[bool, NDArray[np.float64]]]:
+        """Of fewer of them, opened: whether each has two levels, and its detail."""
+        found = []
         for place in evenly_spread(len(self._paths), _LOOKED_AT):
             try:
                 image = read_as_stored(self._paths[place])
             except ImageError:
                 continue
-            if two_levels([image]) is None:
-                return False
-            small = cv2.resize(image.mean(axis=2), (64, 64), interpolation=cv2.INTER_AREA)
-            thumbnails.append(small.ravel())
-        if len(thumbnails) < 2:
-            return False
-        correlation = np.corrcoef(thumbnails)[np.triu_indices(len(thumbnails), 1)]
-        return bool(np.median(correlation) < _ALIKE)
+            found.append((two_levels([image]) is not None, _detail(image)))
+        return found
+
+
+def _detail(image: NDArray[np.generic]) -> NDArray[np.float64]:
+    side = (_THUMBNAIL, _THUMBNAIL)
+    small = cv2.resize(image.mean(axis=2), side, interpolation=cv2.INTER_AREA)
+    detail = small - cv2.GaussianBlur(small, (0, 0), _DETAIL)
+    return np.asarray(detail[_RIM:-_RIM, _RIM:-_RIM], np.float64).ravel()
 
 
 def _suited(named: str | None, overrides: Sequence[str], images: _FirstLook) -> tuple[str | None, list[str]]:
     """The name of the config to take, and what to tell of the choice."""
     if named not in (None, DEFAULT_CONFIG, *_FOR_BOARDS):
         return named, []
-    if images.are_binarised_boards:
+    if images.are_binarised and not images.lie_alike:
         what, better = _BOARDS, _FOR_BOARDS
-    elif images.are_grey and images.have_own_sizes and not _sizes_are_settled(overrides):
+    elif images.are_grey and images.have_own_sizes and not _settled(_SIZE_KEYS, overrides):
         what, better = _OWN_SIZES, _FOR_OWN_SIZES
+    elif images.lie_alike and not _settled(_TILE_KEYS, overrides):
+        what, better = _ONE_PLACE, _FOR_ONE_PLACE
     else:
         return named, []
     if named in better:
@@ -121,22 +149,37 @@ def _suited(named: str | None, overrides: Sequence[str], images: _FirstLook) -> 
     return named, [f"{what}; --config {better[None]} is made for these."]
 
 
-def _sizes_are_settled(overrides: Sequence[str]) -> bool:
-    return any(override.startswith(_SIZE_KEYS) for override in overrides)
+def _settled(keys: tuple[str, ...], overrides: Sequence[str]) -> bool:
+    return any(override.startswith(keys) for override in overrides)
 
 
 def _with_kind_of_images(
     path: Path, overrides: Sequence[str], images: _FirstLook
-) -> tuple[Config, str | None]:
+) -> tuple[Config, list[str]]:
     config = load_config(path, overrides)
     open_keys = {"channels", "bit_depth"} - config.images.model_fields_set
     if not open_keys or images.kind is None:
-        return config, None
+        return config, []
     found = dict(zip(("channels", "bit_depth"), images.kind, strict=True))
     changed = {key: found[key] for key in sorted(open_keys) if found[key] != getattr(config.images, key)}
     if not changed:
-        return config, None
+        return config, []
     settings = [f"images.{key}={value}" for key, value in changed.items()]
     colour = "grey" if found["channels"] == 1 else "colour"
     note = f"The images are {found['bit_depth']}-bit {colour}, so {' and '.join(settings)}."
-    return load_config(path, [*overrides, *settings]), note
+    return load_config(path, [*overrides, *settings]), [note]
+
+
+def _what_is_resized_away(config: Config, images: _FirstLook) -> list[str]:
+    size = config.images.size
+    if size is None:
+        return []
+    widths = (lost_below((info.height, info.width), size) for info in images.infos)
+    lost = [width for width in widths if width is not None]
+    if 2 * len(lost) <= len(images.infos):  # One large photograph among others is no reason for advice.
+        return []
+    return [
+        f"They are seen at {size[1]} x {size[0]} pixels, where a defect narrower than {max(lost)} of theirs "
+        "hardly shows: train on the part of the picture that matters, or take "
+        f"--config {DEFAULT_CONFIG}, which sees every pixel but not where it lies."
+    ]

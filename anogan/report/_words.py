@@ -101,7 +101,7 @@ def _stands_on(n_good: int, n_trained: int) -> str:
     else:
         good = (
             f"{n_good} good images, {n_good - n_trained} of them held out and {n_trained} that the networks "
-            "learned from, each scored with a memory that does not know it"
+            "learned from, which score like these"
         )
     return f"The threshold was set on {good}; no test image and no defect had a part in it."
 

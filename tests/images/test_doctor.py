@@ -118,6 +118,22 @@ def test_images_of_another_size_are_a_note_where_the_settings_take_them(
     assert report.ok
 
 
+def _resized_to(height: int, width: int) -> Config:
+    return CONFIG.model_copy(update={"images": CONFIG.images.model_copy(update={"size": (height, width)})})
+
+
+def test_images_whose_fine_defects_are_resized_away_are_a_note(folder: Path) -> None:
+    finding = only(examine(folder, config=_resized_to(32, 32)))
+
+    assert (finding.kind, finding.severity, len(finding.paths)) == ("shrunk", "note", N_GOOD)
+    assert "more than twice as large as the 32x32 pixels of images.size" in finding.message
+    assert "narrower than 6 pixels" in finding.message, "96 pixels for 32, and two of those"
+
+
+def test_images_of_up_to_twice_the_size_are_no_note(folder: Path) -> None:
+    assert examine(folder, config=_resized_to(48, 48)).findings == ()
+
+
 def test_a_small_image_that_fit_enlarges_is_a_note(folder: Path) -> None:
     write_image(folder / "good" / "small.png", cv2.resize(draw_part(500), (48, 36)))
     config = CONFIG.model_copy(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anogan.errors import ShapeError
-from anogan.images.resize import from_network, resize, resize_weights, to_network
+from anogan.images.resize import from_network, lost_below, resize, resize_weights, to_network
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -78,3 +78,18 @@ def test_an_array_without_a_channel_axis_is_refused() -> None:
             function(np.zeros((10, 10)))
     with pytest.raises(ShapeError, match="at least 1"):
         resize(np.zeros((10, 10, 1)), (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("size", "resized", "pixels"),
+    [
+        ((768, 512), (256, 256), 6),
+        ((257, 600), (256, 256), 5),
+        ((512, 512), (256, 256), None),
+        ((64, 64), (256, 256), None),
+    ],
+)
+def test_defects_are_lost_where_photographs_are_more_than_twice_as_large(
+    size: tuple[int, int], resized: tuple[int, int], pixels: int | None
+) -> None:
+    assert lost_below(size, resized) == pixels

@@ -70,11 +70,75 @@ def test_a_file_is_taken_as_it_is(tmp_path: Path, repository: Path) -> None:
     assert note == "The images are 8-bit grey, so images.channels=1."
 
 
-def test_binarised_images_of_one_design_get_the_general_settings(tmp_path: Path) -> None:
+ONE_DESIGN = "The images show one design that lies alike in each"
+
+
+def test_photographs_of_one_design_in_one_place_get_the_settings_that_see_it_whole(repository: Path) -> None:
+    config, note = fitting_config(None, ["seed=5"], repository / "datasets" / "pcb")
+
+    assert config == load_config("aligned", ["seed=5"])
+    assert note == f"{ONE_DESIGN}, so the settings are those of --config aligned."
+
+
+@pytest.mark.parametrize("cut", ["tiles.size=64", "images.size=[192,192]"])
+def test_how_images_are_cut_stays_what_was_asked_for(cut: str, repository: Path) -> None:
+    assert fitting_config(None, [cut], repository / "datasets" / "pcb") == (
+        load_config("default", [cut]),
+        None,
+    )
+
+
+@pytest.mark.parametrize("named", ["default", "edge"])
+def test_settings_that_see_the_part_whole_are_only_told_beside_a_named_config(
+    named: str, repository: Path
+) -> None:
+    config, note = fitting_config(named, [], repository / "datasets" / "pcb")
+
+    assert config == load_config(named)
+    assert note == f"{ONE_DESIGN}; --config aligned is made for these."
+
+
+def test_binarised_images_of_one_design_lie_alike_too(tmp_path: Path) -> None:
     config, note = fitting_config(None, [], _boards(tmp_path, designs=1))
 
-    assert config == load_config("default", ["images.channels=1"])
-    assert note == "The images are 8-bit grey, so images.channels=1."
+    assert config == load_config("aligned", ["images.channels=1"])
+    assert note is not None
+    assert ONE_DESIGN in note
+
+
+def test_fine_defects_that_are_resized_away_are_told(tmp_path: Path) -> None:
+    one, large = (
+        np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8),
+        np.ones((20, 20, 1), np.uint8),
+    )
+    _, note = fitting_config(None, [], _good_folder(tmp_path, *[np.kron(one, large)] * 4))
+
+    assert note is not None
+    assert note.startswith(
+        f"{ONE_DESIGN}, so the settings are those of --config aligned. They are seen at 256 x 256"
+    )
+    assert "a defect narrower than 7 of theirs hardly shows" in note, "800 pixels for 256, and two of those"
+
+
+def test_surfaces_under_one_lamp_do_not_lie_alike(tmp_path: Path) -> None:
+    """The light that falls off to the corners is the same in each; the grain is not."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    light = 200 - 60 * (y**2 + x**2)
+    grain = (light + rng.normal(0, 12, (96, 96)) for _ in range(8))
+    surfaces = [np.clip(each, 0, 255).astype(np.uint8)[..., None] for each in grain]
+    thumbnails = [np.ravel(each[::4, ::4]) for each in surfaces]
+    assert np.median(np.corrcoef(thumbnails)) > 0.5, "the light alone would make them alike"
+
+    assert fitting_config(None, [], _good_folder(tmp_path, *surfaces))[0] == load_config(
+        "default", ["images.channels=1"]
+    )
+
+
+def test_blank_images_show_no_design(tmp_path: Path) -> None:
+    blank = [np.full((40, 40, 3), 90 + index, np.uint8) for index in range(8)]
+
+    assert fitting_config(None, [], _good_folder(tmp_path, *blank)) == (load_config("default"), None)
 
 
 def test_colour_images_need_no_note(tmp_path: Path) -> None:

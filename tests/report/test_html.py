@@ -190,7 +190,10 @@ def test_the_promise_is_written_in_words_with_its_interval_and_warning(tmp_path)
 
 def test_a_promise_says_how_many_images_trained_the_networks():
     words = " ".join(promise(CALIBRATION | {"n_trained": 200}))
-    assert "240 good images, 40 of them held out and 200 that the networks learned from" in words
+    assert (
+        "240 good images, 40 of them held out and 200 that the networks learned from, which score like these;"
+        in words
+    )
     assert "never trained on" not in words
 
 
