@@ -17,7 +17,8 @@ HEAD = """\
 
 Written from the code (`python -m tests.test_settings_page`). The defaults are those of `anogan.Config()`, the
 papers' where they name one; the files in `configs/` set others, and `anogan fit` without `--config` takes
-`configs/default.yaml`, or `aligned`, `pcb` or `magnetic-tile` where the images ask for it, as `anogan.fit` does.
+`configs/default.yaml`, or `aligned`, `pcb` or `magnetic-tile` where the images ask for it, as `anogan.fit`
+does.
 [training.md](training.md) and [search.md](search.md) say more of those that need it. Set one in a YAML file
 or by `--set key.path=value`.
 """
