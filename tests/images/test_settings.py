@@ -3,11 +3,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from anogan.config import load_config
-from anogan.images.decode import write_image
+from anogan.images.decode import read_as_stored, write_image
 from anogan.images.settings import fitting_config
 
 
@@ -120,19 +121,35 @@ def test_fine_defects_that_are_resized_away_are_told(tmp_path: Path) -> None:
     assert "a defect narrower than 7 of theirs hardly shows" in note, "800 pixels for 256, and two of those"
 
 
-def test_surfaces_under_one_lamp_do_not_lie_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("noise", [2, 12])
+@pytest.mark.parametrize("power", [1, 4])
+def test_surfaces_under_one_lamp_do_not_lie_alike(noise: float, power: int, tmp_path: Path) -> None:
     """The light that falls off to the corners is the same in each; the grain is not."""
     rng = np.random.default_rng(0)
-    y, x = np.mgrid[-1:1:96j, -1:1:96j]
-    light = 200 - 60 * (y**2 + x**2)
-    grain = (light + rng.normal(0, 12, (96, 96)) for _ in range(8))
-    surfaces = [np.clip(each, 0, 255).astype(np.uint8)[..., None] for each in grain]
+    across = np.cos(np.linspace(-0.9, 0.9, 96)) ** power
+    light = 220 * across * across[:, None]
+    surfaces = [
+        np.clip(light + rng.normal(0, noise, (96, 96)), 0, 255).astype(np.uint8)[..., None] for _ in range(8)
+    ]
     thumbnails = [np.ravel(each[::4, ::4]) for each in surfaces]
-    assert np.median(np.corrcoef(thumbnails)) > 0.5, "the light alone would make them alike"
+    assert np.median(np.corrcoef(thumbnails)) > 0.8, "the light alone would make them alike"
 
     assert fitting_config(None, [], _good_folder(tmp_path, *surfaces))[0] == load_config(
         "default", ["images.channels=1"]
     )
+
+
+@pytest.mark.parametrize(("pixels", "degrees", "taken"), [(4, 1, "aligned"), (30, 20, "default")])
+def test_parts_may_lie_a_little_differently(
+    pixels: int, degrees: int, taken: str, repository: Path, tmp_path: Path
+) -> None:
+    rng, boards = np.random.default_rng(0), []
+    for path in sorted((repository / "datasets" / "pcb" / "good").iterdir())[::15]:
+        pose = cv2.getRotationMatrix2D((96, 96), rng.uniform(-degrees, degrees), 1)
+        pose[:, 2] += rng.uniform(-pixels, pixels, 2)
+        boards.append(cv2.warpAffine(read_as_stored(path), pose, (192, 192), borderMode=cv2.BORDER_REPLICATE))
+
+    assert fitting_config(None, [], _good_folder(tmp_path, *boards))[0] == load_config(taken)
 
 
 def test_blank_images_show_no_design(tmp_path: Path) -> None:
