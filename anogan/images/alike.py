@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
+from numpy.polynomial.legendre import legvander
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -16,6 +18,14 @@ _NEAR_CORRELATION = 0.9995
 # but then about equally alike. On 192-pixel boards re-encoding at JPEG quality 95 measures at most 0.03
 # (quality 75: 0.09), separate shots at least 0.5.
 _NEAR_RATIO = 0.15
+
+_SIDE = 64  # Pixels of a thumbnail.
+_LIGHT = 6  # Degree, along either side, of the polynomial that is taken for light and its falling off.
+_BLUR = 1.5  # Pixels of a thumbnail, so that parts may lie a little differently.
+_BLANK = 1e-3  # Grey levels.
+# Correlation of what is left: 0.98 of the sample boards, 0.65 where each is shifted by up to 3 % of its side
+# and turned by up to 2 degrees, 0 of DeepPCB's boards, up to 0.2 of magnetic tiles.
+_ONE_PLACE = 0.5
 
 # Share of the images that are taken to be no outliers; a smaller core knows less of what is usual.
 _CORE = 0.9
@@ -57,6 +67,34 @@ def near_duplicate_pairs(thumbnails: Floats, block: int = 512) -> list[tuple[int
             limit = np.maximum(limit, 1 - _NEAR_RATIO**2 * (1 - neighbour))
         pairs += [(int(i) + start, int(j)) for i, j in np.argwhere(correlation >= limit)]
     return sorted({(min(i, j), max(i, j)) for i, j in pairs})
+
+
+def detail_without_light(image: NDArray[np.generic]) -> NDArray[np.float64]:
+    """What a picture shows where, without the light, which is the same on any two parts under one lamp.
+
+    Args:
+        image: (H, W, C), any real dtype.
+
+    Returns:
+        Grey levels of a slightly blurred thumbnail less a smooth surface, for `lie_alike`.
+    """
+    small = cv2.resize(image.mean(axis=2), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    light, _ = np.linalg.qr(legvander(np.linspace(-1, 1, _SIDE), _LIGHT))
+    light = light @ light.T
+    return np.asarray(cv2.GaussianBlur(small - light @ small @ light, (0, 0), _BLUR), np.float64).ravel()
+
+
+def lie_alike(details: Sequence[NDArray[np.float64]]) -> bool:
+    """Whether pictures show one design in one place: what is seen in one is seen there in the others.
+
+    Args:
+        details: Of each, from `detail_without_light`; blank ones do not count.
+    """
+    shown = [detail for detail in details if detail.std() > _BLANK]
+    if len(shown) < 2:
+        return False
+    correlation = np.atleast_2d(np.corrcoef(shown))[np.triu_indices(len(shown), 1)]
+    return bool(np.median(correlation) >= _ONE_PLACE)
 
 
 def outlier_z(blocks: Sequence[Floats]) -> NDArray[np.float64]:

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.polynomial.legendre import legvander
 from numpy.typing import NDArray
 
 from anogan.config import DEFAULT_CONFIG, Config, find_config, load_config
 from anogan.errors import ImageError
+from anogan.images.alike import detail_without_light, lie_alike
 from anogan.images.decode import ImageInfo, probe, read_as_stored
 from anogan.images.folders import scan_dataset
 from anogan.images.resize import lost_below
@@ -22,13 +21,6 @@ from anogan.images.synthetic_defects import two_levels
 
 _PROBED = 16
 _LOOKED_AT = 8
-_THUMBNAIL = 64
-_LIGHT = 6  # Degree, along either side, of the polynomial that is taken for light and its falling off.
-_BLUR = 1.5  # Pixels of a thumbnail, so that parts may lie a little differently.
-_BLANK = 1e-3  # Grey levels.
-# Correlation of what is left: 0.98 of the sample boards, 0.65 where each is shifted by up to 3 % of its side
-# and turned by up to 2 degrees, 0 of DeepPCB's boards, up to 0.2 of magnetic tiles.
-_ALIKE = 0.5
 _BOARDS = "The images are binarised and show different designs"
 _ONE_PLACE = "The images show one design that lies alike in each"
 _OWN_SIZES = "The images are grey and most have a size of their own"
@@ -108,12 +100,8 @@ class _FirstLook:
 
     @property
     def lie_alike(self) -> bool:
-        """Whether they show one design in one place: what is seen in one is seen there in the others."""
-        details = [detail for _, detail in self._looks if detail.std() > _BLANK]
-        if len(details) < 2:
-            return False
-        correlation = np.atleast_2d(np.corrcoef(details))[np.triu_indices(len(details), 1)]
-        return bool(np.median(correlation) >= _ALIKE)
+        """Whether they show one design in one place."""
+        return lie_alike([detail for _, detail in self._looks])
 
     @cached_property
     def _looks(self) -> list[tuple[bool, NDArray[np.float64]]]:
@@ -124,17 +112,8 @@ class _FirstLook:
                 image = read_as_stored(self._paths[place])
             except ImageError:
                 continue
-            found.append((two_levels([image]) is not None, _detail(image)))
+            found.append((two_levels([image]) is not None, detail_without_light(image)))
         return found
-
-
-def _detail(image: NDArray[np.generic]) -> NDArray[np.float64]:
-    side = (_THUMBNAIL, _THUMBNAIL)
-    small = cv2.resize(image.mean(axis=2), side, interpolation=cv2.INTER_AREA)
-    across = np.linspace(-1, 1, _THUMBNAIL)
-    light, _ = np.linalg.qr(legvander(across, _LIGHT))
-    light = light @ light.T
-    return np.asarray(cv2.GaussianBlur(small - light @ small @ light, (0, 0), _BLUR), np.float64).ravel()
 
 
 def _suited(named: str | None, overrides: Sequence[str], images: _FirstLook) -> tuple[str | None, list[str]]:
