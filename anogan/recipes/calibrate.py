@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,12 @@ from anogan.calibration import (
     MapStatistics,
     calibrate,
     fit_map_statistics,
-    outliers,
     recalibrated,
 )
-from anogan.config import Config, config_from_dict
+from anogan.config import config_from_dict
 from anogan.errors import CalibrationError, DataError
 from anogan.images.folders import GOOD, file_digest, scan_dataset
+from anogan.recipes.cross_fit import Crossed, why_not_together
 from anogan.recipes.good_images import TRAINED_ON, hashes_in
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import gather_evidence
@@ -30,27 +30,6 @@ from anogan.scoring.evidence import image_score
 from anogan.scoring.judge import Judge
 
 OnImage = Callable[[str, int, int], None]
-FEWEST_TO_COMPARE = 40  # Held-out parts: of fewer no test sees that the networks know the others by heart.
-_UNLIKE = 0.05  # Probability by chance of what is taken for a difference.
-_MARGIN = 0.25  # Of the interquartile range of held-out images.
-
-
-@dataclass(frozen=True)
-class Crossed:
-    """Images that trained the networks, and the model without what it knows of these images.
-
-    Attributes:
-        scorer: Differs from the model in its memory alone.
-        paths: The images.
-    """
-
-    scorer: Judge
-    paths: Sequence[Path]
-
-
-def may_cross_fit(config: Config, held_out: Sequence[Path]) -> bool:
-    """Whether training images may set the threshold too, by the settings and the number of the others."""
-    return config.calibration.cross_fit and config.split.n_parts(held_out) >= FEWEST_TO_COMPARE
 
 
 def _silent(*_: object) -> None:
@@ -111,9 +90,8 @@ def calibrate_scorer(
         statistics_paths: Good images for the statistics.
         threshold_paths: Held-out good images for the threshold.
         on_image: Told (path, index, total) after each image.
-        crossed: Training images, which count for the threshold as well, unless they score lower than the
-            held-out ones, or too many of those lie above the common threshold: then the networks know the
-            training images by heart.
+        crossed: Training images, which count for the threshold as well, unless `why_not_together` says why
+            they must not.
         event: Told in a sentence that they do not count.
 
     Raises:
@@ -135,7 +113,7 @@ def calibrate_scorer(
         paths += share.paths
         trained += good_scores(share.scorer, statistics, share.paths, told)
     together = _calibrated(scorer, statistics, paths, held_out + trained, n_trained=len(trained))
-    if (why := _unlike(np.array(trained), np.array(held_out), together)) is None:
+    if (why := why_not_together(np.array(trained), np.array(held_out), together)) is None:
         return together
     event(
         f"{why}; so the threshold stands on the held-out images alone. Turn calibration.cross_fit off, and "
@@ -163,29 +141,6 @@ def _calibrated(
         leave_out_outliers=config.leave_out_outliers,
         trained=[False] * (len(paths) - n_trained) + [True] * n_trained,
     )
-
-
-def _unlike(trained: NDArray[np.float64], held_out: NDArray[np.float64], together: Calibration) -> str | None:
-    """Why the scores of training images may not calibrate, or None."""
-    from scipy.stats import binomtest, mannwhitneyu  # Here: slow to import.
-
-    lower, upper = np.percentile(held_out, [25, 75])
-    # What networks learn of each image lowers its score a little; that little hardly moves a threshold.
-    nearly = trained + _MARGIN * (upper - lower)
-    if (chance := float(mannwhitneyu(nearly, held_out, alternative="less").pvalue)) < _UNLIKE:
-        return (
-            f"The images that trained the networks score lower than the {len(held_out)} held-out ones "
-            f"(probability by chance {chance:.2g})"
-        )
-    far = outliers(np.concatenate([held_out, trained]))[: len(held_out)]
-    counted = held_out[~far] if together.leave_out_outliers else held_out
-    above, rate = int((counted > together.threshold).sum()), together.estimate.requested
-    if binomtest(above, len(counted), rate, alternative="greater").pvalue < _UNLIKE:
-        return (
-            f"{above} of {len(counted)} held-out images score above the threshold that training and held-out "
-            f"images have together, far more than {rate:.3g} of them"
-        )
-    return None
 
 
 def calibrate_model(

@@ -29,7 +29,8 @@ from anogan.images.folders import Split, scan_dataset
 from anogan.images.registration import Pixels
 from anogan.images.settings import fitting_config
 from anogan.inspection import Inspection
-from anogan.recipes.calibrate import FEWEST_TO_COMPARE, Crossed, calibrate_scorer, may_cross_fit
+from anogan.recipes.calibrate import calibrate_scorer
+from anogan.recipes.cross_fit import FEWEST_TO_COMPARE, Crossed, may_cross_fit
 from anogan.recipes.good_images import (
     Good,
     hashes_of,

@@ -1,0 +1,86 @@
+"""Whether the images that trained a model may help to set its threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anogan.calibration import Calibration, outliers
+from anogan.config import Config
+from anogan.scoring.judge import Judge
+
+FEWEST_TO_COMPARE = 40  # Held-out parts: of fewer no test sees that the networks know the others by heart.
+_UNLIKE = 0.05  # Probability by chance of what is taken for a difference.
+_MARGIN = 0.25  # Of the interquartile range of held-out images.
+_HIGHEST = 0.25  # Share of the scores that is near a threshold.
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """Images that trained the networks, and the model without what it knows of these images.
+
+    Attributes:
+        scorer: Differs from the model in its memory alone.
+        paths: The images.
+    """
+
+    scorer: Judge
+    paths: Sequence[Path]
+
+
+def may_cross_fit(config: Config, held_out: Sequence[Path]) -> bool:
+    """Whether training images may set the threshold too, by the settings and the number of the others."""
+    return config.calibration.cross_fit and config.split.n_parts(held_out) >= FEWEST_TO_COMPARE
+
+
+def why_not_together(
+    trained: NDArray[np.float64], held_out: NDArray[np.float64], together: Calibration
+) -> str | None:
+    """Why the scores of training images may not set the threshold beside those of held-out ones.
+
+    Networks that know their images by heart score them lower, and a threshold of such scores would reject
+    more good parts than it promises. Three one-sided tests at 5 %: Mann and Whitney's, of all scores less a
+    margin; a binomial one, of held-out images above the common threshold; a hypergeometric one, of how many
+    training images are among the highest quarter.
+
+    Args:
+        trained: (N,) image scores of training images.
+        held_out: (M,) those of held-out ones.
+        together: The calibration by both.
+
+    Returns:
+        The reason, as the beginning of a sentence; None where no test finds one.
+    """
+    from scipy.stats import binomtest, hypergeom, mannwhitneyu  # Here: slow to import.
+
+    lower, upper = np.percentile(held_out, [25, 75])
+    # What networks learn of each image lowers its score a little; that little hardly moves a threshold.
+    nearly = trained + _MARGIN * (upper - lower)
+    if (chance := float(mannwhitneyu(nearly, held_out, alternative="less").pvalue)) < _UNLIKE:
+        return (
+            f"The images that trained the networks score lower than the {len(held_out)} held-out ones "
+            f"(probability by chance {chance:.2g})"
+        )
+    far = outliers(np.concatenate([held_out, trained]))[: len(held_out)]
+    counted = held_out[~far] if together.leave_out_outliers else held_out
+    above, rate = int((counted > together.threshold).sum()), together.estimate.requested
+    if binomtest(above, len(counted), rate, alternative="greater").pvalue < _UNLIKE:
+        return (
+            f"{above} of {len(counted)} held-out images score above the threshold that training and held-out "
+            f"images have together, far more than {rate:.3g} of them"
+        )
+    # Images known by heart lack high scores first, while the middle ones still agree.
+    n_all = len(trained) + len(held_out)
+    n_highest = round(_HIGHEST * n_all)
+    highest = np.argsort(np.concatenate([trained, held_out]), kind="stable")[n_all - n_highest :]
+    known = int((highest < len(trained)).sum())
+    if (chance := float(hypergeom.cdf(known, n_all, len(trained), n_highest))) < _UNLIKE:
+        return (
+            f"Only {known} of the {n_highest} highest scores are of images that trained the networks, which "
+            f"are {len(trained)} of {n_all} (probability by chance {chance:.2g})"
+        )
+    return None
