@@ -123,12 +123,12 @@ def _shrunk(folder: Folder) -> Iterator[Finding]:
     size = folder.config.images.size
     if size is None:
         return
-    lost = [lost_below((look.info.height, look.info.width), size) for look in folder.good]
-    shrunk = [look for look, width in zip(folder.good, lost, strict=True) if width is not None]
-    narrow = max((width for width in lost if width is not None), default=0)
+    widths = [lost_below((look.info.height, look.info.width), size) or 0 for look in folder.good]
+    shrunk = [look for look, width in zip(folder.good, widths, strict=True) if width]
     fault = f"more than twice as large as the {size[1]}x{size[0]} pixels of images.size"
     advice = (
-        f"a defect narrower than {narrow} pixels hardly shows; cut out what matters, or raise images.size."
+        f"a defect narrower than {max(widths, default=0)} pixels hardly shows; cut out what matters, "
+        "or raise images.size."
     )
     yield from folder.finding("shrunk", "note", shrunk, fault, advice)
 

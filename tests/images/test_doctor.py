@@ -66,6 +66,10 @@ def names(finding: Finding) -> set[str]:
     return {path.name for path in finding.paths}
 
 
+def with_images(**settings: object) -> Config:
+    return CONFIG.model_copy(update={"images": CONFIG.images.model_copy(update=settings)})
+
+
 def test_a_clean_folder_gives_no_finding(clean_folder: Path) -> None:
     report = examine(clean_folder, config=CONFIG)
     assert report.findings == ()
@@ -111,19 +115,15 @@ def test_images_of_another_size_are_a_note_where_the_settings_take_them(
     policy: str, words: str, folder: Path
 ) -> None:
     write_image(folder / "good" / "wide.png", cv2.resize(draw_part(500), (120, 72)))
-    config = CONFIG.model_copy(update={"images": CONFIG.images.model_copy(update={"on_mixed_sizes": policy})})
+    config = with_images(on_mixed_sizes=policy)
     report = examine(folder, config=config)
     assert only(report).severity == "note"
     assert words in only(report).message
     assert report.ok
 
 
-def _resized_to(height: int, width: int) -> Config:
-    return CONFIG.model_copy(update={"images": CONFIG.images.model_copy(update={"size": (height, width)})})
-
-
 def test_images_whose_fine_defects_are_resized_away_are_a_note(folder: Path) -> None:
-    finding = only(examine(folder, config=_resized_to(32, 32)))
+    finding = only(examine(folder, config=with_images(size=(32, 32))))
 
     assert (finding.kind, finding.severity, len(finding.paths)) == ("shrunk", "note", N_GOOD)
     assert "more than twice as large as the 32x32 pixels of images.size" in finding.message
@@ -131,14 +131,12 @@ def test_images_whose_fine_defects_are_resized_away_are_a_note(folder: Path) -> 
 
 
 def test_images_of_up_to_twice_the_size_are_no_note(folder: Path) -> None:
-    assert examine(folder, config=_resized_to(48, 48)).findings == ()
+    assert examine(folder, config=with_images(size=(48, 48))).findings == ()
 
 
 def test_a_small_image_that_fit_enlarges_is_a_note(folder: Path) -> None:
     write_image(folder / "good" / "small.png", cv2.resize(draw_part(500), (48, 36)))
-    config = CONFIG.model_copy(
-        update={"images": CONFIG.images.model_copy(update={"on_mixed_sizes": "resize"})}
-    )
+    config = with_images(on_mixed_sizes="resize")
     report = examine(folder, config=config)
     assert report.ok
     assert "too-small" not in {finding.kind for finding in report.findings}
