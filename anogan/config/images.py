@@ -37,7 +37,7 @@ class ImagesConfig(Section):
     registration: Literal["none", "translation", "euclidean"] = Field(
         "none",
         description="Lay every part over the training parts' pose first, by shift, or shift and rotation. "
-        "Cannot be exported.",
+        "Up to a quarter of the picture and 20 degrees.",
     )
 
 

@@ -30,9 +30,11 @@ from anogan.export.geometry import (
 from anogan.export.gradient import forward
 from anogan.export.graph import BOOL, DOUBLE, FLOAT, INT64, UINT8, UINT16, Graph, Precision
 from anogan.export.networks import FoldedNetworks, given
+from anogan.export.registration import Pose, find_pose, from_reference, seen, to_reference
 from anogan.export.search import latent_search
 from anogan.export.support import refuse_unsupported
 from anogan.images.exposure import DARKEST, LEVEL
+from anogan.images.pose import PoseSearch
 from anogan.images.tiling import scaled_size
 from anogan.scoring.model import Model
 from anogan.scoring.scorer import CHUNK_PIXELS
@@ -76,6 +78,7 @@ class Cut:
         height: Of the images at network resolution, int64 scalar.
         width: The same.
         gain: What each image was multiplied with, (N, 1, 1, 1); None where each keeps its own exposure.
+        pose: How each part lies; None for a model that does not register.
     """
 
     versions: list[Version]
@@ -83,6 +86,7 @@ class Cut:
     height: str
     width: str
     gain: str | None
+    pose: Pose | None
 
 
 def resizes(model: Model) -> bool:
@@ -104,8 +108,8 @@ def build_scorer(
     Inputs: `image` (N, H, W, C) uint8 or uint16; optional `threshold`, `review_threshold` (float32
     scalars) and `steps` (int64 scalar); for a model with variants `variant` (N,) int64, their places in
     `network.variants`. Outputs: `score`, `verdict` (0 pass, 1 review, 2 reject),
-    `residual_score`, `discrimination_score`, `anomaly_score`, `steps_used` (N,); `anomaly_map` (N, H, W);
-    `reconstruction` (N, H, W, C) of the image's type.
+    `residual_score`, `discrimination_score`, `anomaly_score`, `steps_used` and, for a model that registers,
+    `registered` (N,); `anomaly_map` (N, H, W); `reconstruction` (N, H, W, C) of the image's type.
 
     Args:
         model: Frozen networks.
@@ -162,6 +166,8 @@ def outputs(config: Config) -> list[onnx.ValueInfoProto]:
         "anomaly_score": FLOAT,
         "steps_used": INT64,
     }
+    if config.images.registration != "none":
+        per_image["registered"] = BOOL
     return [
         *(helper.make_tensor_value_info(name, kind, ["batch"]) for name, kind in per_image.items()),
         helper.make_tensor_value_info("anomaly_map", FLOAT, sides),
@@ -191,9 +197,25 @@ def _write(
 def cut_image(g: Graph, model: Model) -> Cut:
     """The tiles of the input `image`."""
     gain = _exposure_gain(g, model.config)
-    x, height, width = _network_pixels(g, model, gain)
+    x, height, width = _sized_pixels(g, model, gain)
+    top = 2.0**model.config.images.bit_depth - 1
+    pose = None
+    if (search := _pose_search(model)) is not None:
+        pose = find_pose(g, x, top, search)
+        x = to_reference(g, x, pose)
+    x = g.op("Sub", g.op("Mul", g.op("Div", x, g.f32(top)), g.f32(2)), g.f32(1))
     versions, tiles = _cut_versions(g, model.config, x, height, width)
-    return Cut(versions, tiles, height, width, gain)
+    return Cut(versions, tiles, height, width, gain, pose)
+
+
+def _pose_search(model: Model) -> PoseSearch | None:
+    """What lays parts in place, for a model that registers."""
+    motion = model.config.images.registration
+    if motion == "none":
+        return None
+    if model.reference is None:
+        raise ExportError("The model registers parts but holds no reference picture; fit the model again.")
+    return PoseSearch.of(model.reference, motion)
 
 
 def write_results(
@@ -212,13 +234,21 @@ def write_results(
             anomaly_map, reconstruction = found, again
         else:
             anomaly_map = g.op("Max", anomaly_map, resize(g, found, image.height, image.width))
+    if (pose := image.pose) is not None:
+        # Where registration had to invent pixels there is nothing to be found.
+        anomaly_map = g.op("Where", seen(g, pose), anomaly_map, g.f32(0))
     score = pooled(g, anomaly_map, config.score)
     if model.image_size is None:
         score = _unless_too_small(g, score, image, config)
     score = g.rename(score, "score")
-    g.rename(verdict(g, score, "threshold", "review_threshold"), "verdict")
+    decided = verdict(g, score, "threshold", "review_threshold")
+    if pose is not None:
+        # A part that the model could not lay in place was not inspected as promised.
+        g.rename(pose.registered, "registered")
+        decided = g.op("Where", pose.registered, decided, g.op("Max", decided, g.i64(1)))
+    g.rename(decided, "verdict")
     _write_tile_scores(g, tiles, versions)
-    _write_pictures(g, model, anomaly_map, reconstruction, image.gain)
+    _write_pictures(g, model, anomaly_map, reconstruction, image)
 
 
 def least_side(config: Config) -> int:
@@ -294,8 +324,8 @@ def _parts(networks: FoldedNetworks, config: Config) -> list[str]:
     return used
 
 
-def _network_pixels(g: Graph, model: Model, gain: str | None) -> tuple[str, str, str]:
-    """(N, C, h, w) in [-1, 1] at network resolution, h and w."""
+def _sized_pixels(g: Graph, model: Model, gain: str | None) -> tuple[str, str, str]:
+    """`anogan.images.exposure.sized_and_exposed`: (N, C, h, w) at network resolution, h and w."""
     x = g.op("Transpose", g.cast("image", FLOAT), perm=[0, 3, 1, 2])
     if model.image_size is None:
         height, width = length(g, x, ROWS), length(g, x, COLUMNS)
@@ -303,10 +333,9 @@ def _network_pixels(g: Graph, model: Model, gain: str | None) -> tuple[str, str,
         height, width = (g.i64(side) for side in model.image_size)
         if resizes(model):
             x = resize(g, x, height, width)
-    top = g.f32(2**model.config.images.bit_depth - 1)
     if gain is not None:
-        x = g.op("Min", g.op("Mul", x, gain), top)
-    return g.op("Sub", g.op("Mul", g.op("Div", x, top), g.f32(2)), g.f32(1)), height, width
+        x = g.op("Min", g.op("Mul", x, gain), g.f32(2**model.config.images.bit_depth - 1))
+    return x, height, width
 
 
 def _exposure_gain(g: Graph, config: Config) -> str | None:
@@ -395,16 +424,19 @@ def _greatest(g: Graph, values: str, versions: list[Version], shape: list[int]) 
     return found[0] if len(found) == 1 else g.op("Max", *found)
 
 
-def _write_pictures(g: Graph, model: Model, anomaly_map: str, reconstruction: str, gain: str | None) -> None:
-    """Map and reconstruction at the input's resolution."""
+def _write_pictures(g: Graph, model: Model, anomaly_map: str, reconstruction: str, image: Cut) -> None:
+    """Map and reconstruction at the input's resolution, and where the part lies there."""
     anomaly_map = spread(g, anomaly_map, model.config.score.spread)
+    if image.pose is not None:
+        anomaly_map = from_reference(g, anomaly_map, image.pose, outside=0.0)
+        reconstruction = from_reference(g, reconstruction, image.pose)
     if resizes(model):
         height, width = length(g, "image", 1), length(g, "image", 2)
         anomaly_map = resize(g, anomaly_map, height, width)
         reconstruction = resize(g, reconstruction, height, width)
     g.rename(g.op("Squeeze", anomaly_map, g.i64([1])), "anomaly_map")
-    if gain is not None:
-        reconstruction = g.op("Sub", g.op("Div", g.op("Add", reconstruction, g.f32(1)), gain), g.f32(1))
+    if image.gain is not None:
+        reconstruction = g.op("Sub", g.op("Div", g.op("Add", reconstruction, g.f32(1)), image.gain), g.f32(1))
     bit_depth = model.config.images.bit_depth
     top = g.f32(2**bit_depth - 1)
     scaled = g.op("Mul", g.op("Div", g.op("Add", reconstruction, g.f32(1)), g.f32(2)), top)

@@ -24,11 +24,6 @@ class Refused:
 
 
 REFUSED: dict[str, Refused] = {
-    "images.registration": Refused(
-        "none",
-        "registration is an iteration in OpenCV that has no counterpart in ONNX",
-        "lay the parts in place before the file sees them, fit with images.registration: none",
-    ),
     "search.polish_steps": Refused(
         0,
         "the graph searches by Adam alone",

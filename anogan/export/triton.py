@@ -34,12 +34,17 @@ def write_repository(folder: Path, exported: Exported) -> Path:
         StorageError: It cannot be written.
     """
     model = folder / NAME
-    has_variants = bool(exported.manifest.config["network"].get("variants"))
+    config = exported.manifest.config
     try:
         (model / "1").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(exported.path, model / "1" / "model.onnx")
         (model / "config.pbtxt").write_text(
-            config_text(exported.manifest.input, variants=has_variants), encoding="utf-8"
+            config_text(
+                exported.manifest.input,
+                variants=bool(config["network"].get("variants")),
+                registers=config["images"].get("registration", "none") != "none",
+            ),
+            encoding="utf-8",
         )
     except OSError as error:
         raise StorageError(
@@ -48,13 +53,14 @@ def write_repository(folder: Path, exported: Exported) -> Path:
     return model
 
 
-def config_text(contract: InputContract, *, variants: bool = False) -> str:
+def config_text(contract: InputContract, *, variants: bool = False, registers: bool = False) -> str:
     """The server's configuration: shapes, dynamic batching, and a warm-up before the first part comes."""
     pixels = "TYPE_UINT8" if contract.bit_depth == 8 else "TYPE_UINT16"
     fixed = contract.size is not None and not contract.resizes
     height, width = contract.size if contract.size is not None and fixed else (-1, -1)
     shown = contract.size or (contract.tile_size, contract.tile_size)
-    outputs = [_entry(name, kind, "[ 1 ] reshape { shape: [ ] }") for name, kind in _SCALARS.items()]
+    scalars = _SCALARS | ({"registered": "TYPE_BOOL"} if registers else {})
+    outputs = [_entry(name, kind, "[ 1 ] reshape { shape: [ ] }") for name, kind in scalars.items()]
     outputs.append(_entry("anomaly_map", "TYPE_FP32", f"[ {height}, {width} ]"))
     outputs.append(_entry("reconstruction", pixels, f"[ {height}, {width}, {contract.channels} ]"))
     warm = f"{shown[0]}, {shown[1]}, {contract.channels}"

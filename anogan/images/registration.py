@@ -9,25 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anogan.errors import ShapeError
+from anogan.images.pose import MAX_ROTATION, MAX_SHIFT, Floats, Motion, PoseSearch, sample
 from anogan.images.spread import evenly_spread
 
 Pixels = NDArray[Any]
-Motion = Literal["translation", "euclidean"]
 FloatMap = NDArray[np.float32]
 
-SEARCH_SIDE = 320  # Pixels of the longer side on which the motion is estimated; finer ones cost without gain.
 REFERENCE_IMAGES = 15
-_ITERATIONS, _EPSILON, _BLUR = 100, 1e-6, 5
-_MIN_CORRELATION = 0.3  # Below it the two pictures do not show the same part.
-_MAX_SHIFT = 0.25  # Of the side; a part further off is not in its fixture.
-_MAX_ROTATION = math.radians(20)
-_SLACK = 0.1  # Pixels outside of the photograph that still come from it by nine tenths.
+# Below it the two pictures do not show the same part: boards of unlike designs reach 0.39.
+MIN_CORRELATION = 0.4
+SLACK = 0.1  # Pixels outside of the photograph that still come from it by nine tenths.
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,26 +33,18 @@ class Alignment:
     """Where the pixels of a registered image come from.
 
     Attributes:
-        warp: (2, 3) float32; reference coordinates (x, y, 1) -> image coordinates, pixels.
-        correlation: Enhanced correlation coefficient with the reference, in [-1, 1].
+        warp: (2, 3) float64; reference coordinates (x, y, 1) -> image coordinates, pixels; a rigid motion.
+        correlation: With the reference, under a gain and an offset of the light, in [-1, 1].
         converged: False: no trustworthy motion was found and `warp` is the identity.
     """
 
-    warp: FloatMap
+    warp: Floats
     correlation: float
     converged: bool
 
     def to_reference(self, image: NDArray[Any]) -> FloatMap:
         """The image in the reference's pose, (H, W, C) float32; its edge is repeated where it ends."""
-        import cv2
-
-        pixels = np.ascontiguousarray(image, np.float32)
-        height, width = pixels.shape[:2]
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        warped = cv2.warpAffine(
-            pixels, self.warp, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-        )
-        return np.asarray(warped, np.float32).reshape(pixels.shape)
+        return _warped(image, self.warp)
 
     def from_reference(self, values: NDArray[Any], outside: float | None = None) -> FloatMap:
         """Values in the reference's pose back in the image's own, (H, W) or (H, W, C) float32.
@@ -63,33 +53,20 @@ class Alignment:
             values: (H, W) or (H, W, C).
             outside: Given to image pixels that the reference does not cover; None repeats the edge.
         """
-        import cv2
-
-        pixels = np.ascontiguousarray(values, np.float32)
-        height, width = pixels.shape[:2]
-        border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
-        warped = cv2.warpAffine(
-            pixels,
-            self.warp,
-            (width, height),
-            flags=cv2.INTER_LINEAR,
-            borderMode=border,
-            borderValue=[0.0 if outside is None else outside] * 4,
-        )
-        return np.asarray(warped, np.float32).reshape(pixels.shape)
+        turn = self.warp[:, :2]
+        back = np.concatenate([turn.T, -turn.T @ self.warp[:, 2:]], axis=1)
+        return _warped(values, back, outside)
 
     def seen(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """(H, W): pixels of the registered image that come from the photograph by nine tenths at least.
 
-        ECC is right to some hundredths of a pixel: a part that lies straight must not lose its first row.
+        Motions are right to some hundredths of a pixel: a part that lies straight must not lose a row.
         """
         height, width = size
-        y, x = np.mgrid[:height, :width].astype(np.float32)
-        from_x = self.warp[0, 0] * x + self.warp[0, 1] * y + self.warp[0, 2]
-        from_y = self.warp[1, 0] * x + self.warp[1, 1] * y + self.warp[1, 2]
-        in_x = (from_x >= -_SLACK) & (from_x <= width - 1 + _SLACK)
-        in_y = (from_y >= -_SLACK) & (from_y <= height - 1 + _SLACK)
-        return np.asarray(in_x & in_y, np.bool_)
+        x, y = _places(self.warp, size)
+        in_x = (x >= -SLACK) & (x <= width - 1 + SLACK)
+        in_y = (y >= -SLACK) & (y <= height - 1 + SLACK)
+        return np.asarray((in_x & in_y).reshape(size), np.bool_)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +81,15 @@ class Aligner:
     reference: FloatMap
     motion: Motion
 
+    @cached_property
+    def pose_search(self) -> PoseSearch:
+        """What finds the reference in a picture."""
+        return PoseSearch.of(self.reference, self.motion)
+
     def align(self, image: NDArray[Any], top: float) -> tuple[FloatMap, Alignment]:
         """The image in the reference's pose, and how it came there.
 
-        Enhanced correlation coefficient (Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113), which does
-        not see a change of brightness or contrast, started from phase correlation.
+        See `anogan.images.pose`; a change of brightness or contrast moves nothing.
 
         Args:
             image: (H, W, C) in [0, top].
@@ -126,10 +107,17 @@ class Aligner:
                 f"cannot register an image of shape {image.shape} to a reference of {self.reference.shape}; "
                 "set images.size, so that all are alike."
             )
-        alignment = estimate(self.reference, grey(image, top), self.motion)
+        alignment = self.estimate(grey(image, top))
         if not alignment.converged:
             return np.asarray(image, np.float32), alignment
         return alignment.to_reference(image), alignment
+
+    def estimate(self, picture: FloatMap) -> Alignment:
+        """Where the part lies in a grey picture of the reference's size, (H, W) in [0, 1]."""
+        motion, correlation = self.pose_search.find(picture)
+        if plausible(motion, correlation, self.reference.shape):
+            return Alignment(_warp(motion, self.reference.shape), correlation, True)
+        return Alignment(np.eye(2, 3), 0.0, False)
 
 
 def align_all(images: Sequence[Pixels], aligner: Aligner) -> tuple[list[Pixels], int]:
@@ -170,86 +158,49 @@ def make_reference(images: Sequence[NDArray[Any]], motion: Motion) -> FloatMap:
         raise ShapeError("a reference needs at least one image, and all of one size; set images.size.")
     places = evenly_spread(len(images), REFERENCE_IMAGES)
     greys = [grey(images[place], float(np.iinfo(images[place].dtype).max)) for place in places]
-    shifts = np.stack([estimate(greys[0], other, motion).warp[:, 2] for other in greys])
+    first = Aligner(greys[0], motion)
+    shifts = np.stack([first.estimate(other).warp[:, 2] for other in greys])
     ordinary = int(np.abs(shifts - np.median(shifts, axis=0)).sum(axis=1).argmin())
-    centre = greys[ordinary]
+    centre = Aligner(greys[ordinary], motion)
     registered = []
     for other in greys:
-        alignment = estimate(centre, other, motion)
+        alignment = centre.estimate(other)
         if alignment.converged:
             registered.append(alignment.to_reference(other[..., None])[..., 0])
-    return np.asarray(np.median(np.stack(registered or [centre]), axis=0), np.float32)
+    return np.asarray(np.median(np.stack(registered or [centre.reference]), axis=0), np.float32)
 
 
-def estimate(reference: FloatMap, image: FloatMap, motion: Motion) -> Alignment:
-    """The motion between two grey pictures of one size; see `Aligner.align`."""
-    import cv2
+def plausible(motion: Floats, correlation: float, size: tuple[int, ...]) -> bool:
+    """Whether a part may lie so, and the picture shows it.
 
-    scale = min(1.0, SEARCH_SIDE / max(reference.shape))
-    small_reference, small = _shrink(reference, scale), _shrink(image, scale)
-    kind = cv2.MOTION_TRANSLATION if motion == "translation" else cv2.MOTION_EUCLIDEAN
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ITERATIONS, _EPSILON)
-    warp = _first_guess(small_reference, small)
-    everywhere = np.full(small.shape, 255, np.uint8)
-    try:
-        correlation, found = cv2.findTransformECC(
-            small_reference, small, warp, kind, criteria, inputMask=everywhere, gaussFiltSize=_BLUR
-        )
-    except cv2.error:  # OpenCV's way of saying that the iteration did not converge.
-        return _unregistered()
-    warp = np.asarray(found, np.float32)
-    # Half-pixel centres, as the resizing has them: x = s X + (s - 1) / 2 between large X and small x.
-    shift = warp[:, 2].astype(np.float64)
-    half = (scale - 1) / 2
-    warp[:, 2] = (shift + warp[:, :2] @ np.full(2, half) - half) / scale
-    return (
-        Alignment(warp, float(correlation), True) if _plausible(warp, correlation, image) else _unregistered()
-    )
-
-
-def _first_guess(reference: FloatMap, image: FloatMap) -> FloatMap:
-    """The identity or the shift by phase correlation, whichever matches better.
-
-    ECC climbs the nearest hill, and a board of parallel tracks has one every few pixels.
+    Args:
+        motion: (3,) of `PoseSearch.find`.
+        correlation: Its fit.
+        size: (H, W).
     """
-    import cv2
-
-    height, width = reference.shape
-    window = cv2.createHanningWindow((width, height), cv2.CV_32F)
-    # Copies: OpenCV 5.0 multiplies the window into the pictures that it is given.
-    (dx, dy), _ = cv2.phaseCorrelate(reference.copy(), image.copy(), window)
-    guesses = [np.eye(2, 3, dtype=np.float32), np.array([[1, 0, dx], [0, 1, dy]], np.float32)]
-    warped = [Alignment(guess, 0.0, True).to_reference(image[..., None])[..., 0] for guess in guesses]
-    return guesses[int(np.argmax([_correlation(reference, other) for other in warped]))]
+    shift = np.abs(motion[:2]) / (size[1], size[0])
+    turned_far = abs(motion[2]) > math.sin(MAX_ROTATION)
+    return bool(correlation >= MIN_CORRELATION and shift.max() <= MAX_SHIFT and not turned_far)
 
 
-def _correlation(a: FloatMap, b: FloatMap) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    return float((a * b).sum() / max(float(np.sqrt((a * a).sum() * (b * b).sum())), 1e-12))
+def _warp(motion: Floats, size: tuple[int, ...]) -> Floats:
+    """The (2, 3) matrix of a motion about the centre."""
+    centre = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
+    sine = motion[2]
+    cosine = np.sqrt(1 - sine * sine)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    return np.concatenate([turn, (centre + motion[:2] - turn @ centre)[:, None]], axis=1)
 
 
-def _shrink(picture: FloatMap, scale: float) -> FloatMap:
-    from anogan.images.resize import resize
-
-    if scale == 1.0:
-        return np.ascontiguousarray(picture, np.float32)
-    size = (max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale)))
-    return np.ascontiguousarray(resize(picture[..., None], size)[..., 0])
+def _places(warp: Floats, size: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """(H W,) each: where x and y of every pixel come from."""
+    y, x = (axis.ravel() for axis in np.mgrid[: size[0], : size[1]])
+    return warp[0, 0] * x + warp[0, 1] * y + warp[0, 2], warp[1, 0] * x + warp[1, 1] * y + warp[1, 2]
 
 
-def _plausible(warp: FloatMap, correlation: float, image: FloatMap) -> bool:
-    height, width = image.shape
-    # The shift of the centre: a rotation about the corner moves everything else.
-    centre = np.array([(width - 1) / 2, (height - 1) / 2, 1.0])
-    moved = np.abs(warp @ centre - centre[:2]) / (width, height)
-    rotation = abs(math.atan2(float(warp[1, 0]), float(warp[0, 0])))
-    return bool(
-        np.isfinite(warp).all()
-        and correlation >= _MIN_CORRELATION
-        and moved.max() <= _MAX_SHIFT
-        and rotation <= _MAX_ROTATION
-    )
-
-
-def _unregistered() -> Alignment:
-    return Alignment(np.eye(2, 3, dtype=np.float32), 0.0, False)
+def _warped(values: NDArray[Any], warp: Floats, outside: float | None = None) -> FloatMap:
+    """(H, W) or (H, W, C) float32: every pixel from where it comes."""
+    pixels = np.asarray(values, np.float32)
+    planes = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+    found = sample(planes, *_places(warp, pixels.shape[:2]), outside=outside)
+    return np.ascontiguousarray(found.T).reshape(pixels.shape)

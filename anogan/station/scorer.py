@@ -293,6 +293,7 @@ def _inspection(results: dict[str, NDArray[Any]], i: int, threshold: float, ms: 
         ms=ms,
         anomaly_map=results["anomaly_map"][i],
         reconstruction=results["reconstruction"][i],
+        registered=bool(results["registered"][i]) if "registered" in results else None,
     )
 
 

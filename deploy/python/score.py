@@ -54,7 +54,7 @@ def score(session: onnxruntime.InferenceSession, path: Path) -> dict[str, object
             raise ValueError(f"is {image.shape}, the model takes {tuple(wanted.shape[1:])}")
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, session.run(names, {"image": np.ascontiguousarray(image[None])}), strict=True))
-    return {
+    line = {
         "path": str(path),
         "score": float(found["score"][0]),
         "verdict": VERDICTS[int(found["verdict"][0])],
@@ -62,6 +62,7 @@ def score(session: onnxruntime.InferenceSession, path: Path) -> dict[str, object
         "discrimination_score": float(found["discrimination_score"][0]),
         "steps_used": int(found["steps_used"][0]),
     }
+    return line | {"registered": bool(found["registered"][0])} if "registered" in found else line
 
 
 def main(model: str, *names: str) -> int:

@@ -184,3 +184,16 @@ def test_python_program_scores_no_colour_with_a_grey_model(
 def test_examples_are_short_enough_to_read(repository: Path) -> None:
     for name in ("cpp/score.cpp", "python/score.py"):
         assert len((repository / "deploy" / name).read_text(encoding="utf-8").splitlines()) < MAX_LINES
+
+
+def test_python_program_tells_whether_the_part_was_registered(repository: Path, tmp_path: Path) -> None:
+    config = small_config(images={"registration": "translation"})
+    images = random_images(1, SIZE)
+    export_scorer(build_torch_scorer(build_model(config, SIZE)), tmp_path / "scorer.onnx", images=images)
+    names = [tmp_path / "part.png", tmp_path / "black.png"]
+    write_image(names[0], images[0])
+    write_image(names[1], np.zeros_like(images[0]))
+    program = repository / "deploy" / "python" / "score.py"
+    _, lines, _ = run(sys.executable, program, tmp_path / "scorer.onnx", *names)
+    assert [line["registered"] for line in lines] == [True, False]
+    assert lines[1]["verdict"] != "pass"

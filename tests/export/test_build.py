@@ -345,10 +345,10 @@ def test_file_names_no_path_and_no_source_line() -> None:
 
 
 def test_a_model_that_cannot_be_exported_says_which_setting() -> None:
-    model = build_model(small_config(images={"registration": "translation"}), (40, 56))
+    model = build_model(small_config(search={"polish_steps": 4}), (40, 56))
     calibration = build_torch_scorer(build_model(small_config(), (40, 56))).calibration
     assert calibration is not None
-    with pytest.raises(ExportError, match=r"images\.registration is translation"):
+    with pytest.raises(ExportError, match=r"search\.polish_steps is 4"):
         build_scorer(model, calibration)
 
 

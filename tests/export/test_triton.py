@@ -21,13 +21,15 @@ TYPES = {
     onnx.TensorProto.FLOAT: "TYPE_FP32",
     onnx.TensorProto.INT64: "TYPE_INT64",
     onnx.TensorProto.UINT8: "TYPE_UINT8",
+    onnx.TensorProto.BOOL: "TYPE_BOOL",
 }
 
 
-@pytest.fixture
-def exported(tmp_path: Path) -> Exported:
+@pytest.fixture(params=["none", "translation"])
+def exported(request: pytest.FixtureRequest, tmp_path: Path) -> Exported:
     """A model for 40 x 56 images."""
-    scorer = build_torch_scorer(build_model(small_config(), SIZE))
+    config = small_config(images={"registration": request.param})
+    scorer = build_torch_scorer(build_model(config, SIZE))
     return export_scorer(scorer, tmp_path / "scorer.onnx", images=random_images(1, SIZE))
 
 

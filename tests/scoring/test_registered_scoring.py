@@ -12,8 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anogan.config import config_from_dict
-from anogan.errors import BundleError, ConfigError, ExportError
-from anogan.export.build import build_scorer
+from anogan.errors import BundleError, ConfigError
 from anogan.images.registration import grey
 from anogan.images.sample_board import draw_board
 from anogan.inspection import Verdict
@@ -92,14 +91,6 @@ def test_reference_is_part_of_the_model() -> None:
     np.testing.assert_array_equal(again.reference, model.reference)
     with pytest.raises(BundleError, match="reference"):
         Scorer(replace(model, reference=None))
-
-
-def test_registering_model_is_not_exported() -> None:
-    model = registering_model()
-    calibration = build_torch_scorer(model).calibration
-    assert calibration is not None
-    with pytest.raises(ExportError, match=r"images\.registration is translation"):
-        build_scorer(model, calibration)
 
 
 def test_registration_needs_images_of_one_size() -> None:
