@@ -34,7 +34,6 @@ from anogan.export.registration import Pose, find_pose, from_reference, seen, to
 from anogan.export.search import latent_search
 from anogan.export.support import refuse_unsupported
 from anogan.images.exposure import DARKEST, LEVEL
-from anogan.images.pose import PoseSearch
 from anogan.images.tiling import scaled_size
 from anogan.scoring.model import Model
 from anogan.scoring.scorer import CHUNK_PIXELS
@@ -200,22 +199,12 @@ def cut_image(g: Graph, model: Model) -> Cut:
     x, height, width = _sized_pixels(g, model, gain)
     top = 2.0**model.config.images.bit_depth - 1
     pose = None
-    if (search := _pose_search(model)) is not None:
-        pose = find_pose(g, x, top, search)
+    if model.aligner is not None:
+        pose = find_pose(g, x, top, model.aligner.pose_search)
         x = to_reference(g, x, pose)
     x = g.op("Sub", g.op("Mul", g.op("Div", x, g.f32(top)), g.f32(2)), g.f32(1))
     versions, tiles = _cut_versions(g, model.config, x, height, width)
     return Cut(versions, tiles, height, width, gain, pose)
-
-
-def _pose_search(model: Model) -> PoseSearch | None:
-    """What lays parts in place, for a model that registers."""
-    motion = model.config.images.registration
-    if motion == "none":
-        return None
-    if model.reference is None:
-        raise ExportError("The model registers parts but holds no reference picture; fit the model again.")
-    return PoseSearch.of(model.reference, motion)
 
 
 def write_results(

@@ -37,14 +37,16 @@ class Pose:
 
     Attributes:
         size: (H, W), known when the file is written.
+        aspect: Width of a pixel by its height.
         registered: (N,) bool; False: no trustworthy motion was found, and the others are those of no motion.
         sine: (N, 1) float64 of the turn; `cosine` likewise.
         cosine: See `sine`.
-        shift_x: (N, 1) float64, pixels; `shift_y` likewise.
+        shift_x: (N, 1) float64, in heights of a pixel; `shift_y` likewise.
         shift_y: See `shift_x`.
     """
 
     size: tuple[int, int]
+    aspect: float
     registered: str
     sine: str
     cosine: str
@@ -70,10 +72,10 @@ def find_pose(g: Graph, x: str, top: float, search: PoseSearch) -> Pose:
         motion = _stepped(g, flat, motion, level)
     grid = _f64(g, [SHIFT_GRID, SHIFT_GRID, TURN_GRID])
     motion = g.op("Div", g.op("Round", g.op("Mul", motion, grid)), grid)
-    registered = _plausible(g, motion, _correlation(g, flat, motion, search.levels[-1]), search.size)
+    registered = _plausible(g, motion, _correlation(g, flat, motion, search.levels[-1]), search)
     kept = g.op("Where", g.op("Unsqueeze", registered, g.i64([1])), motion, _f64(g, 0))
     shift_x, shift_y, sine = _columns(g, kept)
-    return Pose(search.size, registered, sine, _cosine(g, sine), shift_x, shift_y)
+    return Pose(search.size, search.aspect, registered, sine, _cosine(g, sine), shift_x, shift_y)
 
 
 def to_reference(g: Graph, x: str, pose: Pose) -> str:
@@ -159,8 +161,8 @@ def _seen_at(g: Graph, picture: str, motion: str, level: Level) -> tuple[str, st
     return g.op("Squeeze", _sample(g, planes, x, y, (h, w), DOUBLE, None), g.i64([1])), inside
 
 
-def _on_level(g: Graph, places: str, side: int, n: int) -> str:
-    """From pixels of the whole picture, seen from its centre, to those of a level."""
+def _on_level(g: Graph, places: str, side: float, n: int) -> str:
+    """From places in the whole picture, seen from its centre, to pixels of a level."""
     whole = g.op("Mul", g.op("Add", places, _f64(g, side / 2)), _f64(g, n / side))
     return g.op("Sub", whole, _f64(g, 0.5))
 
@@ -234,9 +236,10 @@ def _total(g: Graph, values: str) -> str:
     return g.op("ReduceSum", values, g.i64([1]))
 
 
-def _plausible(g: Graph, motion: str, correlation: str, size: tuple[int, int]) -> str:
+def _plausible(g: Graph, motion: str, correlation: str, search: PoseSearch) -> str:
     """`anogan.images.registration.plausible`, (N,) bool."""
-    limits = _f64(g, [MAX_SHIFT * size[1], MAX_SHIFT * size[0], math.sin(MAX_ROTATION)])
+    height, width = search.size
+    limits = _f64(g, [MAX_SHIFT * width * search.aspect, MAX_SHIFT * height, math.sin(MAX_ROTATION)])
     beyond = g.cast(g.op("Greater", g.op("Abs", motion), limits), INT64)
     near = g.op("Equal", g.op("ReduceSum", beyond, g.i64([1]), keepdims=0), g.i64(0))
     shown = g.op("GreaterOrEqual", g.op("Squeeze", correlation, g.i64([1])), _f64(g, MIN_CORRELATION))
@@ -245,22 +248,22 @@ def _plausible(g: Graph, motion: str, correlation: str, size: tuple[int, int]) -
 
 def _sources(g: Graph, pose: Pose) -> tuple[str, str]:
     """(N, H W) each: where x and y of every pixel of the registered image come from."""
-    x, y = _moved(g, pose.sine, pose.cosine, pose.shift_x, pose.shift_y, _from_centre(g, pose.size))
-    return _to_pixels(g, x, y, pose.size)
+    x, y = _moved(g, pose.sine, pose.cosine, pose.shift_x, pose.shift_y, _from_centre(g, pose))
+    return _to_pixels(g, x, y, pose)
 
 
 def _ways_back(g: Graph, pose: Pose) -> tuple[str, str]:
     """(N, H W) each: where every pixel of the photograph lies in the reference."""
-    x, y = _from_centre(g, pose.size)
+    x, y = _from_centre(g, pose)
     x, y = g.op("Sub", x, pose.shift_x), g.op("Sub", y, pose.shift_y)
     zero = _f64(g, 0)
     x, y = _moved(g, g.op("Neg", pose.sine), pose.cosine, zero, zero, (x, y))
-    return _to_pixels(g, x, y, pose.size)
+    return _to_pixels(g, x, y, pose)
 
 
-def _from_centre(g: Graph, size: tuple[int, int]) -> tuple[str, str]:
-    y, x = (np.arange(n, dtype=np.float64) - (n - 1) / 2 for n in size)
-    return _grid(g, x, y)
+def _from_centre(g: Graph, pose: Pose) -> tuple[str, str]:
+    y, x = (np.arange(n, dtype=np.float64) - (n - 1) / 2 for n in pose.size)
+    return _grid(g, x * pose.aspect, y)
 
 
 def _grid(g: Graph, x: Floats, y: Floats) -> tuple[str, str]:
@@ -271,8 +274,9 @@ def _grid(g: Graph, x: Floats, y: Floats) -> tuple[str, str]:
     return across, down
 
 
-def _to_pixels(g: Graph, x: str, y: str, size: tuple[int, int]) -> tuple[str, str]:
-    centre_x, centre_y = _f64(g, (size[1] - 1) / 2), _f64(g, (size[0] - 1) / 2)
+def _to_pixels(g: Graph, x: str, y: str, pose: Pose) -> tuple[str, str]:
+    centre_y, centre_x = (_f64(g, (n - 1) / 2) for n in pose.size)
+    x = g.op("Div", x, _f64(g, pose.aspect))
     return g.op("Add", x, centre_x), g.op("Add", y, centre_y)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -10,7 +11,10 @@ import numpy as np
 from numpy.polynomial.legendre import legvander
 from numpy.typing import NDArray
 
+from anogan.images.pose import PoseSearch, moved
+
 Floats = NDArray[np.float32]
+Detail = NDArray[np.float64]
 
 # One photograph saved twice (another encoding, size or brightness) is correlated beyond this,
 _NEAR_CORRELATION = 0.9995
@@ -23,9 +27,14 @@ _SIDE = 64  # Pixels of a thumbnail.
 _LIGHT = 6  # Degree, along either side, of the polynomial that is taken for light and its falling off.
 _BLUR = 1.5  # Pixels of a thumbnail, so that parts may lie a little differently.
 _BLANK = 1e-3  # Grey levels.
-# Correlation of what is left: 0.98 of the sample boards, 0.65 where each is shifted by up to 3 % of its side
-# and turned by up to 2 degrees, 0 of DeepPCB's boards, up to 0.2 of magnetic tiles.
+# Correlation of what is left: 0.98 of the sample boards, 0 of DeepPCB's, up to 0.2 of magnetic tiles.
 _ONE_PLACE = 0.5
+# The same after each was laid over the other: 0.91 of sample boards that were shifted by up to a fifth of
+# the side and turned by up to 15 degrees; DeepPCB 0.3, magnetic tiles 0.5, but 0.97 of stripes and grids.
+_ONE_DESIGN = 0.8
+# Stripes fit in many places. The way over a third picture then leads elsewhere, by 17 pixels of a thumbnail
+# and more; of the boards by 0.4 at the upper quartile.
+_SAME_PLACE = 2.0
 
 # Share of the images that are taken to be no outliers; a smaller core knows less of what is usual.
 _CORE = 0.9
@@ -69,23 +78,23 @@ def near_duplicate_pairs(thumbnails: Floats, block: int = 512) -> list[tuple[int
     return sorted({(min(i, j), max(i, j)) for i, j in pairs})
 
 
-def detail_without_light(image: NDArray[np.generic]) -> NDArray[np.float64]:
+def detail_without_light(image: NDArray[np.generic]) -> Detail:
     """What a picture shows where, without the light, which is the same on any two parts under one lamp.
 
     Args:
         image: (H, W, C), any real dtype.
 
     Returns:
-        Grey levels of a slightly blurred thumbnail less a smooth surface, for `lie_alike`.
+        (64, 64) grey levels of a slightly blurred thumbnail less a smooth surface, for `show_one_design`.
     """
     small = cv2.resize(image.mean(axis=2), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     light, _ = np.linalg.qr(legvander(np.linspace(-1, 1, _SIDE), _LIGHT))
     light = light @ light.T
-    return np.asarray(cv2.GaussianBlur(small - light @ small @ light, (0, 0), _BLUR), np.float64).ravel()
+    return np.asarray(cv2.GaussianBlur(small - light @ small @ light, (0, 0), _BLUR), np.float64)
 
 
-def lie_alike(details: Sequence[NDArray[np.float64]]) -> bool:
-    """Whether pictures show one design in one place: what is seen in one is seen there in the others.
+def show_one_design(details: Sequence[Detail]) -> bool:
+    """Whether pictures show one design that lies alike in each, or does so once they are laid in place.
 
     Args:
         details: Of each, from `detail_without_light`; blank ones do not count.
@@ -93,8 +102,24 @@ def lie_alike(details: Sequence[NDArray[np.float64]]) -> bool:
     shown = [detail for detail in details if detail.std() > _BLANK]
     if len(shown) < 2:
         return False
-    correlation = np.atleast_2d(np.corrcoef(shown))[np.triu_indices(len(shown), 1)]
-    return bool(np.median(correlation) >= _ONE_PLACE)
+    correlation = np.corrcoef([detail.ravel() for detail in shown])[np.triu_indices(len(shown), 1)]
+    return bool(np.median(correlation) >= _ONE_PLACE) or _can_be_laid_in_place(shown)
+
+
+def _can_be_laid_in_place(details: Sequence[Detail]) -> bool:
+    """Whether one motion takes each to each other, and the way over a third one is the same motion."""
+    searches = [PoseSearch.of(detail, "euclidean") for detail in details]
+    pairs = list(itertools.combinations(range(len(details)), 2))
+    found = {(i, j): searches[i].find(details[j]) for i, j in pairs}
+    if np.median([correlation for _, correlation in found.values()]) < _ONE_DESIGN:
+        return False
+    x, y = np.array([-1, 1, -1, 1]) * _SIDE / 2, np.array([-1, -1, 1, 1]) * _SIDE / 2
+    aside = [0.0]  # Two pictures have no way over a third.
+    for i, j, k in itertools.combinations(range(len(details)), 3):
+        straight = moved(found[i, k][0], x, y)
+        around = moved(found[j, k][0], *moved(found[i, j][0], x, y))
+        aside.append(float(np.hypot(straight[0] - around[0], straight[1] - around[1]).max()))
+    return bool(np.quantile(aside, 0.75) <= _SAME_PLACE)
 
 
 def outlier_z(blocks: Sequence[Floats]) -> NDArray[np.float64]:

@@ -51,7 +51,7 @@ class Candidates:
             h w where there are none.
         templates: (K, h w); the reference at each turn less its mean, 0 where a turn left nothing.
         masks: (K, h w); 1 where it left something.
-        motions: (S K, 3); shift x, shift y (pixels) and the sine of the turn.
+        motions: (S K, 3); shift x, shift y and the sine of the turn.
     """
 
     rows: Floats
@@ -83,20 +83,22 @@ class Candidates:
 class Level:
     """The reference at one resolution, as the equations of a step need it.
 
+    Lengths are in units of the whole picture, in which a pixel is 1 high; see `PoseSearch`.
+
     Attributes:
         rows: (h, H); with `columns` (w, W) as in `Candidates`, slightly blurred.
         columns: See `rows`.
         design: (h w, 2 + M) float32; 1, the reference less its mean, and how it changes per pixel of shift in
             x and y (and with a turn by 1 / `radius`) of the whole picture.
-        radius: Half of the longer side, pixels of the whole picture.
-        size: (H, W).
+        radius: Half of the longer side.
+        size: Height and width of the whole picture.
     """
 
     rows: Floats
     columns: Floats
     design: NDArray[np.float32]
     radius: float
-    size: tuple[int, int]
+    size: tuple[float, float]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -105,7 +107,7 @@ class Level:
 
     @cached_property
     def places(self) -> tuple[Floats, Floats]:
-        """(h w,) each: x and y of its pixels, from the centre, in pixels of the whole picture."""
+        """(h w,) each: x and y of its pixels, from the centre."""
         (height, width), (h, w) = self.size, self.shape
         y, x = np.mgrid[:h, :w] + 0.5
         return (x * (width / w) - width / 2).ravel(), (y * (height / h) - height / 2).ravel()
@@ -147,31 +149,38 @@ class Level:
 class PoseSearch:
     """Finds where the part of one reference lies.
 
+    Motions are rigid in the world. Where resizing has stretched the picture, a pixel is as wide as `aspect`
+    and 1 high; a shift is in these units.
+
     Attributes:
-        size: (H, W) of reference and pictures.
+        size: (H, W) of reference and pictures, pixels.
+        aspect: Width of a pixel by its height.
         candidates: Where the search begins.
         levels: From coarse to fine.
     """
 
     size: tuple[int, int]
+    aspect: float
     candidates: Candidates
     levels: tuple[Level, ...]
 
     @classmethod
-    def of(cls, reference: NDArray[Any], motion: Motion) -> PoseSearch:
+    def of(cls, reference: NDArray[Any], motion: Motion, aspect: float = 1.0) -> PoseSearch:
         """Prepares a reference.
 
         Args:
             reference: (H, W) grey in [0, 1].
             motion: What may differ from it: shift, or shift and rotation.
+            aspect: Width of a pixel by its height.
         """
         picture = np.asarray(reference, np.float64)
-        size = (picture.shape[0], picture.shape[1])
-        sides = [min(_FINEST_SIDE, max(size))]
+        height, width = picture.shape
+        size = (float(height), width * aspect)
+        sides = [min(_FINEST_SIDE, max(height, width))]
         while sides[-1] >= 2.5 * _COARSE_SIDE:
             sides.append(sides[-1] // 2)
-        levels = tuple(_level(picture, _scaled(size, side), motion) for side in reversed(sides))
-        return cls(size, _candidates(picture, motion), levels)
+        levels = tuple(_level(picture, size, side, motion) for side in reversed(sides))
+        return cls((height, width), aspect, _candidates(picture, size, motion), levels)
 
     def find(self, picture: NDArray[Any]) -> tuple[Floats, float]:
         """The motion and how well it fits.
@@ -180,8 +189,8 @@ class PoseSearch:
             picture: (H, W) grey in [0, 1].
 
         Returns:
-            (3,): shift x and y in pixels and the sine of the turn about the centre, from the place of the
-            reference to that of the picture; and the correlation there, in [-1, 1].
+            (3,): shift x and y and the sine of the turn about the centre, from the place of the reference to
+            that of the picture; and the correlation there, in [-1, 1].
         """
         exact = np.asarray(picture, np.float64)
         motion = self.candidates.best(exact)
@@ -238,14 +247,16 @@ def sample(pictures: NDArray[T], x: Floats, y: Floats, *, outside: float | None 
     return total
 
 
-def _candidates(reference: Floats, motion: Motion) -> Candidates:
-    height, width = reference.shape
-    h, w = _scaled((height, width), min(_COARSE_SIDE, max(height, width)))
-    rows, columns = (resize_weights(*sides).astype(np.float64) for sides in ((height, h), (width, w)))
+def _candidates(reference: Floats, size: tuple[float, float], motion: Motion) -> Candidates:
+    height, width = size
+    h, w = _scaled(size, min(_COARSE_SIDE, max(reference.shape)))
+    rows, columns = (
+        resize_weights(side, n).astype(np.float64) for side, n in zip(reference.shape, (h, w), strict=True)
+    )
     coarse = rows @ reference @ columns.T
     n_turns = 0 if motion == "translation" else round(MAX_ROTATION / _TURN)
     turns = [turn * _TURN for turn in range(-n_turns, n_turns + 1)]
-    level = Level(rows, columns, np.zeros((0, 0), np.float32), 1.0, (height, width))
+    level = Level(rows, columns, np.zeros((0, 0), np.float32), 1.0, size)
     # The reference as a turned part shows it: looked up where the turn came from.
     turned = [level.seen(coarse, np.array([0, 0, -math.sin(turn)])) for turn in turns]
     masks = np.stack([np.asarray(inside >= 1, np.float64) for _, inside in turned])
@@ -267,10 +278,11 @@ def _candidates(reference: Floats, motion: Motion) -> Candidates:
     )
 
 
-def _level(reference: Floats, shape: tuple[int, int], motion: Motion) -> Level:
-    size = (reference.shape[0], reference.shape[1])
+def _level(reference: Floats, size: tuple[float, float], side: int, motion: Motion) -> Level:
+    shape = _scaled(size, side)
     rows, columns = (
-        _blurring(n) @ resize_weights(side, n).astype(np.float64) for side, n in zip(size, shape, strict=True)
+        _blurring(n) @ resize_weights(pixels, n).astype(np.float64)
+        for pixels, n in zip(reference.shape, shape, strict=True)
     )
     coarse = rows @ reference @ columns.T
     padded = np.pad(coarse, 1, mode="edge")
@@ -293,7 +305,7 @@ def _blurring(n: int) -> Floats:
     return weights
 
 
-def _scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
+def _scaled(size: tuple[float, float], side: int) -> tuple[int, int]:
     """The size with `side` pixels on its longer side, and one at least on the other."""
     scale = side / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

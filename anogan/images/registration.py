@@ -33,7 +33,7 @@ class Alignment:
     """Where the pixels of a registered image come from.
 
     Attributes:
-        warp: (2, 3) float64; reference coordinates (x, y, 1) -> image coordinates, pixels; a rigid motion.
+        warp: (2, 3) float64; reference coordinates (x, y, 1) -> image coordinates, pixels.
         correlation: With the reference, under a gain and an offset of the light, in [-1, 1].
         converged: False: no trustworthy motion was found and `warp` is the identity.
     """
@@ -53,9 +53,8 @@ class Alignment:
             values: (H, W) or (H, W, C).
             outside: Given to image pixels that the reference does not cover; None repeats the edge.
         """
-        turn = self.warp[:, :2]
-        back = np.concatenate([turn.T, -turn.T @ self.warp[:, 2:]], axis=1)
-        return _warped(values, back, outside)
+        back = np.linalg.inv(self.warp[:, :2])
+        return _warped(values, np.concatenate([back, -back @ self.warp[:, 2:]], axis=1), outside)
 
     def seen(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """(H, W): pixels of the registered image that come from the photograph by nine tenths at least.
@@ -76,15 +75,17 @@ class Aligner:
     Attributes:
         reference: (H, W) float32 grey in [0, 1], at the size at which images are tiled.
         motion: What may differ from the reference: shift, or shift and rotation.
+        aspect: Width of a pixel by its height, in the world: not 1 where resizing has stretched the images.
     """
 
     reference: FloatMap
     motion: Motion
+    aspect: float = 1.0
 
     @cached_property
     def pose_search(self) -> PoseSearch:
         """What finds the reference in a picture."""
-        return PoseSearch.of(self.reference, self.motion)
+        return PoseSearch.of(self.reference, self.motion, self.aspect)
 
     def align(self, image: NDArray[Any], top: float) -> tuple[FloatMap, Alignment]:
         """The image in the reference's pose, and how it came there.
@@ -115,8 +116,8 @@ class Aligner:
     def estimate(self, picture: FloatMap) -> Alignment:
         """Where the part lies in a grey picture of the reference's size, (H, W) in [0, 1]."""
         motion, correlation = self.pose_search.find(picture)
-        if plausible(motion, correlation, self.reference.shape):
-            return Alignment(_warp(motion, self.reference.shape), correlation, True)
+        if plausible(motion, correlation, self.pose_search):
+            return Alignment(_warp(motion, self.pose_search), correlation, True)
         return Alignment(np.eye(2, 3), 0.0, False)
 
 
@@ -141,7 +142,12 @@ def grey(image: NDArray[Any], top: float) -> FloatMap:
     return np.asarray(image.astype(np.float32).mean(axis=2) / np.float32(top), np.float32)
 
 
-def make_reference(images: Sequence[NDArray[Any]], motion: Motion) -> FloatMap:
+def make_aligner(images: Sequence[NDArray[Any]], motion: Motion, aspect: float = 1.0) -> Aligner:
+    """Registers images to the typical part in a typical pose, see `make_reference`."""
+    return Aligner(make_reference(images, motion, aspect), motion, aspect)
+
+
+def make_reference(images: Sequence[NDArray[Any]], motion: Motion, aspect: float = 1.0) -> FloatMap:
     """The typical part in a typical pose, (H, W) float32 grey in [0, 1].
 
     Up to 15 images are registered to the one whose shift is most ordinary; their median shows the part
@@ -150,6 +156,7 @@ def make_reference(images: Sequence[NDArray[Any]], motion: Motion) -> FloatMap:
     Args:
         images: (H, W, C) uint8 or uint16 each, of one size, good parts.
         motion: As for `Aligner`.
+        aspect: As for `Aligner`.
 
     Raises:
         ShapeError: There is no image, or they differ in size.
@@ -158,10 +165,10 @@ def make_reference(images: Sequence[NDArray[Any]], motion: Motion) -> FloatMap:
         raise ShapeError("a reference needs at least one image, and all of one size; set images.size.")
     places = evenly_spread(len(images), REFERENCE_IMAGES)
     greys = [grey(images[place], float(np.iinfo(images[place].dtype).max)) for place in places]
-    first = Aligner(greys[0], motion)
+    first = Aligner(greys[0], motion, aspect)
     shifts = np.stack([first.estimate(other).warp[:, 2] for other in greys])
     ordinary = int(np.abs(shifts - np.median(shifts, axis=0)).sum(axis=1).argmin())
-    centre = Aligner(greys[ordinary], motion)
+    centre = Aligner(greys[ordinary], motion, aspect)
     registered = []
     for other in greys:
         alignment = centre.estimate(other)
@@ -170,26 +177,28 @@ def make_reference(images: Sequence[NDArray[Any]], motion: Motion) -> FloatMap:
     return np.asarray(np.median(np.stack(registered or [centre.reference]), axis=0), np.float32)
 
 
-def plausible(motion: Floats, correlation: float, size: tuple[int, ...]) -> bool:
+def plausible(motion: Floats, correlation: float, search: PoseSearch) -> bool:
     """Whether a part may lie so, and the picture shows it.
 
     Args:
         motion: (3,) of `PoseSearch.find`.
         correlation: Its fit.
-        size: (H, W).
+        search: What found it.
     """
-    shift = np.abs(motion[:2]) / (size[1], size[0])
+    height, width = search.size
+    shift = np.abs(motion[:2]) / (width * search.aspect, height)
     turned_far = abs(motion[2]) > math.sin(MAX_ROTATION)
     return bool(correlation >= MIN_CORRELATION and shift.max() <= MAX_SHIFT and not turned_far)
 
 
-def _warp(motion: Floats, size: tuple[int, ...]) -> Floats:
-    """The (2, 3) matrix of a motion about the centre."""
-    centre = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
-    sine = motion[2]
+def _warp(motion: Floats, search: PoseSearch) -> Floats:
+    """The (2, 3) matrix, between pixels, of a motion about the centre."""
+    centre = (np.array([search.size[1], search.size[0]]) - 1) / 2
+    sine, aspect = motion[2], search.aspect
     cosine = np.sqrt(1 - sine * sine)
-    turn = np.array([[cosine, -sine], [sine, cosine]])
-    return np.concatenate([turn, (centre + motion[:2] - turn @ centre)[:, None]], axis=1)
+    turn = np.array([[cosine, -sine / aspect], [sine * aspect, cosine]])
+    shift = motion[:2] / (aspect, 1)
+    return np.concatenate([turn, (centre + shift - turn @ centre)[:, None]], axis=1)
 
 
 def _places(warp: Floats, size: tuple[int, ...]) -> tuple[Floats, Floats]:

@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from anogan.config import DEFAULT_CONFIG, Config, find_config, load_config
 from anogan.errors import ImageError
-from anogan.images.alike import detail_without_light, lie_alike
+from anogan.images.alike import Detail, detail_without_light, show_one_design
 from anogan.images.decode import ImageInfo, probe, read_as_stored
 from anogan.images.folders import scan_dataset
 from anogan.images.resize import lost_below
@@ -22,12 +19,12 @@ from anogan.images.synthetic_defects import two_levels
 _PROBED = 16
 _LOOKED_AT = 8
 _BOARDS = "The images are binarised and show different designs"
-_ONE_PLACE = "The images show one design that lies alike in each"
+_ONE_DESIGN = "The images show one design that lies alike in each, or can be laid so"
 _OWN_SIZES = "The images are grey and most have a size of their own"
 # By what was named; `edge` says which computer, not which product.
 _FOR_BOARDS: Mapping[str | None, str] = {None: "pcb", "edge": "pcb-edge"}
 _FOR_OWN_SIZES: Mapping[str | None, str] = {None: "magnetic-tile"}
-_FOR_ONE_PLACE: Mapping[str | None, str] = {None: "aligned"}
+_FOR_ONE_DESIGN: Mapping[str | None, str] = {None: "aligned"}
 _SIZE_KEYS = ("images.size=", "images.on_mixed_sizes=")
 _TILE_KEYS = ("images.size=", "tiles.")
 
@@ -39,7 +36,8 @@ def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> t
         named: A YAML file or a shipped config's name; None for the shipped one that suits the images: `pcb`
             for binarised images of many designs, `magnetic-tile` for grey ones that have each its own size
             (unless `overrides` say what size they get), `aligned` for one design that lies alike in each
-            (unless they say how images are cut), else `default`. For binarised ones `edge` means `pcb-edge`.
+            or can be laid so (unless they say how images are cut), else `default`. For binarised ones `edge`
+            means `pcb-edge`.
         overrides: `key.path=value` each.
         data: Folder with good images, or a data set with `good/`.
 
@@ -98,13 +96,13 @@ class _FirstLook:
         """Whether they have two levels each."""
         return len(self._looks) > 1 and all(binarised for binarised, _ in self._looks)
 
-    @property
-    def lie_alike(self) -> bool:
-        """Whether they show one design in one place."""
-        return lie_alike([detail for _, detail in self._looks])
+    @cached_property
+    def show_one_design(self) -> bool:
+        """Whether they show one design that lies alike in each, or can be laid so."""
+        return show_one_design([detail for _, detail in self._looks])
 
     @cached_property
-    def _looks(self) -> list[tuple[bool, NDArray[np.float64]]]:
+    def _looks(self) -> list[tuple[bool, Detail]]:
         """Of fewer of them, opened: whether each has two levels, and its detail."""
         found = []
         for place in evenly_spread(len(self._paths), _LOOKED_AT):
@@ -120,12 +118,12 @@ def _suited(named: str | None, overrides: Sequence[str], images: _FirstLook) -> 
     """The name of the config to take, and what to tell of the choice."""
     if named not in (None, DEFAULT_CONFIG, *_FOR_BOARDS):
         return named, []
-    if images.are_binarised and not images.lie_alike:
+    if images.are_binarised and not images.show_one_design:
         what, better = _BOARDS, _FOR_BOARDS
     elif images.are_grey and images.have_own_sizes and not _settled(_SIZE_KEYS, overrides):
         what, better = _OWN_SIZES, _FOR_OWN_SIZES
-    elif images.lie_alike and not _settled(_TILE_KEYS, overrides):
-        what, better = _ONE_PLACE, _FOR_ONE_PLACE
+    elif images.show_one_design and not _settled(_TILE_KEYS, overrides):
+        what, better = _ONE_DESIGN, _FOR_ONE_DESIGN
     else:
         return named, []
     if named in better:

@@ -30,12 +30,14 @@ class Good:
         variants: Of the product on each image; None without variants.
         shares: The number of each image's share where `calibration.cross_fit` parts a memory, else empty.
         parts: What part of the product each shows; None without `split.group`.
+        aspect: Width of a pixel by its height, which resizing may have changed.
     """
 
     images: list[Pixels]
     variants: list[str | None]
     shares: Sequence[int] = ()
     parts: Sequence[str] | None = None
+    aspect: float = 1.0
 
 
 def hashes_of(split: Split) -> dict[str, list[str]]:
@@ -81,13 +83,26 @@ def read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tup
         first = next(iter(errors.values()))
         raise DataError(f"{len(errors)} of {total} good images cannot be used; the first: {first}")
     return (
-        Good(good, variants_of(config, split.train), training_shares(config, split.train)),
+        Good(
+            good,
+            variants_of(config, split.train),
+            training_shares(config, split.train),
+            aspect=pixel_aspect(split.train, size),
+        ),
         Good(
             held_out,
             variants_of(config, split.early_stop),
             parts=config.split.parts_of(split.early_stop),
         ),
     )
+
+
+def pixel_aspect(paths: Sequence[Path], size: tuple[int, int] | None) -> float:
+    """Width by height of what a pixel of most images shows once they have this (height, width)."""
+    if size is None:
+        return 1.0
+    height, width = most_common_size(paths)
+    return (width / size[1]) / (height / size[0])
 
 
 def training_shares(config: Config, train: Sequence[Path]) -> list[int]:

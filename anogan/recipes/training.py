@@ -22,8 +22,8 @@ from anogan.gan.networks import feature_stack
 from anogan.gan.tiles import TileSource, load_images
 from anogan.gan.training import GanStage
 from anogan.images.folders import Split
-from anogan.images.registration import Aligner, Pixels, align_all, make_reference
-from anogan.recipes.good_images import Good
+from anogan.images.registration import Aligner, Pixels, align_all, make_aligner
+from anogan.recipes.good_images import Good, pixel_aspect
 from anogan.recipes.variants import variants_of
 from anogan.scoring import Model
 from anogan.scoring.head import HeadStage
@@ -119,7 +119,9 @@ def follow_fit(config: Config, job: Mapping[str, Any], device: torch.device) -> 
     """
     size = None if job["image_size"] is None else (int(job["image_size"][0]), int(job["image_size"][1]))
     good, held_out = (
-        Good(load_images(paths, config, size)[0], variants_of(config, paths))
+        Good(
+            load_images(paths, config, size)[0], variants_of(config, paths), aspect=pixel_aspect(paths, size)
+        )
         for paths in ([Path(path) for path in job[part]] for part in ("train", "held_out"))
     )
     train(Run(config, device, Path(job["work"]), Reporter(), job["resume"]), good, held_out, size)
@@ -131,7 +133,7 @@ def train(run: Run, good: Good, held_out_good: Good, image_size: tuple[int, int]
     perceptual = load_perceptual(config.features)  # First: a wrong file must not cost hours.
     if perceptual is not None:
         perceptual.to(device)
-    aligner = _aligner(config, good.images)
+    aligner = _aligner(config, good)
     source, held_out = (
         TileSource(_registered(own.images, aligner, run.reporter), config, stream, own.variants)
         for own, stream in ((good, TRAIN_STREAM), (held_out_good, HELD_OUT_STREAM))
@@ -155,9 +157,8 @@ def train(run: Run, good: Good, held_out_good: Good, image_size: tuple[int, int]
         run.train(stage)
         head = stage.finish()
         memories = _memories(run, _shares(source, good), held_out, inverter, head)
-    reference = None if aligner is None else aligner.reference
     memory, left_out = (None, ()) if memories is None else (memories.whole, memories.without)
-    trained = Model(config, networks, scales, head, image_size, reference, perceptual, memory)
+    trained = Model(config, networks, scales, head, image_size, aligner, perceptual, memory)
     # As it will be loaded: training's memory layout rounds otherwise, and the threshold must not.
     return Trained(
         Model.from_arrays(config, trained.to_arrays(), image_size, device),
@@ -191,9 +192,9 @@ def _memories(
     return memories
 
 
-def _aligner(config: Config, good: list[Pixels]) -> Aligner | None:
+def _aligner(config: Config, good: Good) -> Aligner | None:
     motion = config.images.registration
-    return None if motion == "none" else Aligner(make_reference(good, motion), motion)
+    return None if motion == "none" else make_aligner(good.images, motion, good.aspect)
 
 
 def _registered(images: list[Pixels], aligner: Aligner | None, reporter: Reporter) -> list[Pixels]:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from anogan.config import Config
 from anogan.errors import BundleError
 from anogan.gan.networks import Networks, build_networks
+from anogan.images.registration import Aligner
 from anogan.scoring.head_network import build_head
 from anogan.scoring.memory import Memory
 from anogan.scoring.perceptual import COUNTER, Perceptual
 
 _SCALES = "feature_scales"
-_REGISTRATION, _REFERENCE = "registration", "reference"
+_REGISTRATION, _REFERENCE, _ASPECT = "registration", "reference", "pixel_aspect"
 Arrays = Mapping[str, Mapping[str, NDArray[Any]]]
 
 
@@ -33,7 +34,7 @@ class Model:
         feature_scales: (L,) mean activation per hidden layer of D on good tiles.
         head: The residual head, or None.
         image_size: (height, width) that images have when they are tiled; None when each keeps its own.
-        reference: (height, width) float32 grey in [0, 1] that parts are registered to, or None.
+        aligner: What lays parts in place, or None where the config asks for no registration.
         perceptual: Pretrained features, or None.
         memory: Of the head's false alarms, or None.
     """
@@ -43,7 +44,7 @@ class Model:
     feature_scales: Tensor
     head: nn.Sequential | None
     image_size: tuple[int, int] | None
-    reference: NDArray[np.float32] | None = None
+    aligner: Aligner | None = None
     perceptual: Perceptual | None = None
     memory: Memory | None = None
 
@@ -65,8 +66,9 @@ class Model:
             for name, module in modules.items()
         }
         arrays["discriminator"][_SCALES] = self.feature_scales.cpu().numpy()
-        if self.reference is not None:
-            arrays[_REGISTRATION] = {_REFERENCE: self.reference}
+        if self.aligner is not None:
+            aspect = np.array(self.aligner.aspect, np.float64)
+            arrays[_REGISTRATION] = {_REFERENCE: self.aligner.reference, _ASPECT: aspect}
         return arrays
 
     @classmethod
@@ -76,7 +78,8 @@ class Model:
         """The model that `to_arrays` came from, frozen, on `device`.
 
         Raises:
-            BundleError: Weights are missing or of another shape than the config says.
+            BundleError: Weights are missing or of another shape than the config says, or what the parts are
+                registered to is.
         """
         networks = build_networks(config)
         if "encoder" not in arrays:
@@ -97,12 +100,17 @@ class Model:
             # Images stay in one memory layout through all networks: a score must not depend on it.
             module.eval().requires_grad_(False).to(device)
         scales = torch.from_numpy(np.array(arrays["discriminator"][_SCALES])).to(device)
-        return cls(config, networks, scales, head, image_size, _reference(arrays), perceptual, memory)
+        return cls(config, networks, scales, head, image_size, _aligner(config, arrays), perceptual, memory)
 
 
-def _reference(arrays: Arrays) -> NDArray[np.float32] | None:
-    found = arrays.get(_REGISTRATION, {}).get(_REFERENCE)
-    return None if found is None else np.asarray(found, np.float32)
+def _aligner(config: Config, arrays: Arrays) -> Aligner | None:
+    motion = config.images.registration
+    if motion == "none":
+        return None
+    found = arrays.get(_REGISTRATION, {})
+    if _REFERENCE not in found:
+        raise BundleError("The model registers parts but holds no reference picture; fit the model again.")
+    return Aligner(np.asarray(found[_REFERENCE], np.float32), motion, float(found.get(_ASPECT, 1.0)))
 
 
 def _load(name: str, module: nn.Module, arrays: Arrays) -> None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anogan.calibration import PARTS, Calibration, combine, part_name, refuse_all_border, smooth, spread
-from anogan.errors import BundleError, CalibrationError, ImageError, ShapeError
+from anogan.errors import CalibrationError, ImageError, ShapeError
 from anogan.gan.condition import condition_dim, image_of, tile_conditions, with_condition
 from anogan.gan.device import full_float32
 from anogan.images.decode import Pixels, as_model_image, read_image, several
 from anogan.images.exposure import sized_and_exposed
-from anogan.images.registration import Aligner, Alignment
+from anogan.images.registration import Alignment
 from anogan.images.resize import from_network, resize, to_network
 from anogan.images.tiling import TilePyramid
 from anogan.images.variants import variant_of
@@ -69,7 +69,6 @@ class Scorer:
             steps: Overrides `search.steps`.
 
         Raises:
-            BundleError: The model registers parts but has no reference picture.
             ConfigError: The threshold is not finite, or the steps are below 0.
         """
         check_overrides(threshold, steps)
@@ -77,7 +76,7 @@ class Scorer:
         self.calibration = calibration
         self._threshold, self.steps = threshold, steps
         self._inverter = Inverter(model.config, model.networks, model.feature_scales, model.perceptual)
-        self._aligner = _aligner(model)
+        self._aligner = model.aligner
         self._device = next(model.networks.generator.parameters()).device
 
     @property
@@ -351,12 +350,3 @@ class Scorer:
                 pyramid.scales, pyramid.grids, pyramid.split(tiles[kind]), strict=True
             )
         }
-
-
-def _aligner(model: Model) -> Aligner | None:
-    motion = model.config.images.registration
-    if motion == "none":
-        return None
-    if model.reference is None:
-        raise BundleError("The model registers parts but holds no reference picture; fit the model again.")
-    return Aligner(model.reference, motion)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.images.pose import Floats, moved
-from anogan.images.registration import Aligner, grey, make_reference
+from anogan.images.registration import grey, make_aligner
 from anogan.images.sample_board import MAX_SIZE, draw_board
 
 FURTHEST = ((0.03, 2.0), (0.06, 4.0), (0.2, 18.0))  # Share of the side, degrees.
@@ -59,7 +59,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     still = np.zeros(2)
     unmoved = [photograph(n + i, size, still, 0.0) for i in range(_REFERENCE_BOARDS)]
-    aligner = Aligner(make_reference(unmoved, "euclidean"), "euclidean")
+    aligner = make_aligner(unmoved, "euclidean")
     search = aligner.pose_search
     before = [search.find(grey(photograph(i, size, still, 0.0), 255))[0] for i in range(n)]
     print("shifted by, turned by  corner error px, median  greatest  lost  ms per image")

@@ -17,7 +17,7 @@ from anogan.calibration import MapStatistics, calibrate, part_name
 from anogan.config import Config, config_from_dict
 from anogan.gan.blocks import SelfAttention
 from anogan.gan.networks import build_networks, feature_stack
-from anogan.images.registration import grey
+from anogan.images.registration import Aligner, grey
 from anogan.images.tiling import scaled_size
 from anogan.scoring import Model, Scorer
 from anogan.scoring.head_network import build_head
@@ -73,10 +73,10 @@ def build_model(
     head = live(build_head(config)) if with_head else None
     scales = torch.linspace(0.5, 1.5, len(feature_stack(networks.discriminator)))
     memory = live_memory(config) if with_head and config.memory.patches else None
-    reference = None
-    if image_size is not None and config.images.registration != "none":
-        reference = grey(random_images(1, image_size)[0], 255)
-    return Model(config, networks, scales, head, image_size, reference=reference, memory=memory)  # type: ignore[arg-type]
+    aligner, motion = None, config.images.registration
+    if image_size is not None and motion != "none":
+        aligner = Aligner(grey(random_images(1, image_size)[0], 255), motion)
+    return Model(config, networks, scales, head, image_size, aligner=aligner, memory=memory)  # type: ignore[arg-type]
 
 
 def live_memory(config: Config) -> Memory:

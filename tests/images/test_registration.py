@@ -157,3 +157,22 @@ def test_image_of_another_size_is_refused() -> None:
 def test_reference_needs_images_of_one_size() -> None:
     with pytest.raises(ShapeError, match="one size"):
         make_reference([part(), part()[:-1]], "translation")
+
+
+@pytest.mark.parametrize("size", [(96, 60), (60, 120)])
+def test_a_part_that_was_turned_before_its_picture_was_stretched_is_laid_in_place(
+    size: tuple[int, int],
+) -> None:
+    """A turn of the part is none of the stretched picture's; the aspect of its pixels says what it is."""
+    stretched = (size[1], size[0])
+    straight, turned = (cv2.resize(part(*pose), stretched) for pose in (((0, 0), 0.0), ((5, -4), 9.0)))
+    aspect = (SIZE[1] / size[1]) / (SIZE[0] / size[0])
+    errors = []
+    for its in (aspect, 1.0):
+        aligned, alignment = Aligner(grey(straight, 255), "euclidean", its).align(turned, 255)
+        assert alignment.converged
+        inner = (slice(10, -10), slice(10, -10))
+        errors.append(np.abs(aligned[inner] - straight[inner]).mean())
+        back = alignment.from_reference(aligned)[inner]
+        assert np.abs(back - turned[inner]).mean() < 3, "there and back"
+    assert errors[0] < errors[1] / 2

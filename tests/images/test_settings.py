@@ -71,7 +71,7 @@ def test_a_file_is_taken_as_it_is(tmp_path: Path, repository: Path) -> None:
     assert note == "The images are 8-bit grey, so images.channels=1."
 
 
-ONE_DESIGN = "The images show one design that lies alike in each"
+ONE_DESIGN = "The images show one design that lies alike in each, or can be laid so"
 
 
 def test_photographs_of_one_design_in_one_place_get_the_settings_that_see_it_whole(repository: Path) -> None:
@@ -139,8 +139,10 @@ def test_surfaces_under_one_lamp_do_not_lie_alike(noise: float, power: int, tmp_
     )
 
 
-@pytest.mark.parametrize(("pixels", "degrees", "taken"), [(4, 1, "aligned"), (30, 20, "default")])
-def test_parts_may_lie_a_little_differently(
+@pytest.mark.parametrize(
+    ("pixels", "degrees", "taken"), [(4, 1, "aligned"), (30, 12, "aligned"), (96, 180, "default")]
+)
+def test_parts_may_lie_as_differently_as_registration_finds_them(
     pixels: int, degrees: int, taken: str, repository: Path, tmp_path: Path
 ) -> None:
     rng, boards = np.random.default_rng(0), []
@@ -150,6 +152,26 @@ def test_parts_may_lie_a_little_differently(
         boards.append(cv2.warpAffine(read_as_stored(path), pose, (192, 192), borderMode=cv2.BORDER_REPLICATE))
 
     assert fitting_config(None, [], _good_folder(tmp_path, *boards))[0] == load_config(taken)
+
+
+@pytest.mark.parametrize("pattern", ["stripes", "grid"])
+@pytest.mark.parametrize("period", [9, 24, 50])
+def test_what_repeats_is_a_surface_although_it_fits_upon_itself(
+    pattern: str, period: int, tmp_path: Path
+) -> None:
+    rng, y, x = np.random.default_rng(0), *np.mgrid[:160, :160]
+    surfaces = []
+    for _ in range(8):
+        waves = np.cos(2 * np.pi * (x + rng.uniform(0, period)) / period)
+        if pattern == "grid":
+            waves = waves + np.cos(2 * np.pi * (y + rng.uniform(0, period)) / period)
+        surfaces.append(
+            np.clip(128 + 50 * waves + rng.normal(0, 6, x.shape), 0, 255).astype(np.uint8)[..., None]
+        )
+
+    assert fitting_config(None, [], _good_folder(tmp_path, *surfaces))[0] == load_config(
+        "default", ["images.channels=1"]
+    )
 
 
 def test_blank_images_show_no_design(tmp_path: Path) -> None:

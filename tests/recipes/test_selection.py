@@ -16,6 +16,7 @@ from anogan.bundle import load_bundle
 from anogan.config import Config, config_from_dict
 from anogan.gan.networks import build_networks
 from anogan.images.decode import write_image
+from anogan.images.registration import Aligner, grey
 from anogan.recipes import selection as selecting
 from anogan.recipes.fitting import fit
 from anogan.recipes.models import scorer_of
@@ -183,13 +184,20 @@ def test_every_candidate_keeps_the_settings_that_are_not_compared(images: list[N
 
 
 @pytest.mark.parametrize(
-    ("configured", "tried"), [("per-pixel", {"per-pixel", "global"}), ("global", {"global"})]
+    ("configured", "registration", "tried"),
+    [
+        ("per-pixel", "none", {"per-pixel", "global"}),
+        ("per-pixel", "translation", {"per-pixel"}),
+        ("global", "none", {"global"}),
+    ],
 )
-def test_parts_that_are_said_to_lie_differently_get_no_map_of_their_own(
-    configured: str, tried: set[str], images: list[NDArray[np.uint8]]
+def test_parts_that_lie_differently_get_no_map_of_their_own_and_those_laid_in_place_keep_theirs(
+    configured: str, registration: Any, tried: set[str], images: list[NDArray[np.uint8]]
 ) -> None:
-    config = config_from_dict(TINY | {"calibration": {"map": configured}}, "the test")
-    model = replace(scorer_with().model, config=config)
+    sections = {"calibration": {"map": configured}, "images": {"registration": registration}}
+    config = config_from_dict(TINY | sections, "the test")
+    aligner = None if registration == "none" else Aligner(grey(images[0], 255), registration)
+    model = replace(scorer_with().model, config=config, aligner=aligner)
 
     found = pick_score_settings(Scorer(model), images)
     assert found.candidates[0].map == configured

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anogan.config import config_from_dict
 from anogan.errors import BundleError, ConfigError
-from anogan.images.registration import grey
+from anogan.images.registration import Aligner, grey
 from anogan.images.sample_board import draw_board
 from anogan.inspection import Verdict
 from anogan.recipes import fit, load_scorer
@@ -36,13 +36,13 @@ def registering_model(**sections: Any) -> Model:
     config = small_config(
         images={"registration": "translation"}, score={"border": 8, "smoothing_sigma": 2.0}, **sections
     )
-    return replace(build_model(config, (SIZE, SIZE)), reference=grey(board(), 255))
+    return replace(build_model(config, (SIZE, SIZE)), aligner=Aligner(grey(board(), 255), "translation"))
 
 
 def test_evidence_and_score_do_not_depend_on_where_the_part_lies() -> None:
     config = small_config(score={"border": 8, "smoothing_sigma": 2.0})
     registering = build_torch_scorer(registering_model())
-    plain = build_torch_scorer(replace(registering_model(), config=config))
+    plain = build_torch_scorer(replace(registering_model(), config=config, aligner=None))
     scores = [found.score for found in registering.score([board(), board(SHIFT)])]
     assert abs(scores[0] - scores[1]) < 0.01
     assert difference(registering) < difference(plain) / 20
@@ -87,10 +87,15 @@ def test_models_that_do_not_register_say_nothing_of_it() -> None:
 
 def test_reference_is_part_of_the_model() -> None:
     model = registering_model()
-    again = Model.from_arrays(model.config, model.to_arrays(), (SIZE, SIZE), model.feature_scales.device)
-    np.testing.assert_array_equal(again.reference, model.reference)
+    aligner = Aligner(grey(board(), 255), "translation", aspect=1.25)
+    arrays = replace(model, aligner=aligner).to_arrays()
+    again = Model.from_arrays(model.config, arrays, (SIZE, SIZE), model.feature_scales.device).aligner
+    assert again is not None
+    np.testing.assert_array_equal(again.reference, aligner.reference)
+    assert (again.motion, again.aspect) == ("translation", 1.25)
+    del arrays["registration"]
     with pytest.raises(BundleError, match="reference"):
-        Scorer(replace(model, reference=None))
+        Model.from_arrays(model.config, arrays, (SIZE, SIZE), model.feature_scales.device)
 
 
 def test_registration_needs_images_of_one_size() -> None:
@@ -122,7 +127,8 @@ def test_fit_registers_its_images_and_its_model_goes_on_registering(tmp_path: Pa
     )
     fit(tmp_path, tmp_path / "model", config)
     scorer = load_scorer(tmp_path / "model")
-    assert scorer.model.reference is not None
+    assert scorer.model.aligner is not None
+    assert scorer.model.aligner.aspect == 1
     ends = [board((-6, -6)), board((6, 6))]
     maps = [evidence.alignment for evidence in scorer.evidence(ends)]
     assert all(alignment is not None and alignment.converged for alignment in maps)
