@@ -21,6 +21,10 @@ def command(
     n_test_good: Annotated[int, typer.Option(help="Good boards to test on.")] = 30,
     n_per_kind: Annotated[int, typer.Option(help="Defective boards of each kind.")] = 6,
     seed: Annotated[int, typer.Option(help="Another seed gives a set that shares no picture.")] = 0,
+    shift: Annotated[
+        float, typer.Option(help="Share of the side by which boards may lie aside, 0 to 0.25.")
+    ] = 0.0,
+    turn: Annotated[float, typer.Option(help="Degrees by which boards may be turned, 0 to 45.")] = 0.0,
 ) -> None:
     """Draw a set of circuit boards, good and defective with exact masks, to try things on."""
     from anogan.images.sample_board import DEFECT_KINDS, write_sample_set
@@ -33,6 +37,8 @@ def command(
             n_test_good=n_test_good,
             n_per_kind=n_per_kind,
             seed=seed,
+            shift=shift,
+            turn=turn,
             progress=lambda done, total: on_image("", done, total),
         )
     out = stdout()

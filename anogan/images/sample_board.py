@@ -30,11 +30,14 @@ VISIBLE_DIFFERENCE = 10  # Grey levels in any channel; noise alone never makes a
 JPEG_QUALITY = 92
 MAX_IMAGES = 1_000_000  # Each set seed owns this many image seeds, so that no two sets share one.
 
-_PLACEMENT, _CAMERA, _NOISE, _DEFECT = range(4)  # Independent random streams of one seed.
+MAX_SHIFT, MAX_TURN = 0.25, 45.0
+
+_PLACEMENT, _CAMERA, _NOISE, _DEFECT, _POSE = range(5)  # Independent random streams of one seed.
+_TABLE = (36, 36, 38)  # What is seen beside a board that lies aside.
 
 
 def draw_board(
-    seed: int, size: int = 192, defect: str | None = None
+    seed: int, size: int = 192, defect: str | None = None, *, shift: float = 0.0, turn: float = 0.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """One photograph of the board and the mask of its defect.
 
@@ -46,18 +49,21 @@ def draw_board(
         size: Width and height in pixels, 96 to 1024. Defects scale with it; at 192 the smallest are
             about 4 pixels across.
         defect: A name of `DEFECT_KINDS`, or None for a good board.
+        shift: Share of the side by which the board lies aside at most, 0 to 0.25.
+        turn: Degrees by which it is turned at most, 0 to 45.
 
     Returns:
         The picture, (size, size, 3) RGB uint8, and the defect mask, (size, size): the pixels that differ
         from the good picture of the same seed by more than 10 of 255 levels in some channel.
 
     Raises:
-        ConfigError: If the size, the seed or the kind is none of these.
+        ConfigError: If the size, the seed, the kind, the shift or the turn is none of these.
     """
     _check_size(size)
     _check_at_least("seed", seed, 0)
+    pose = _pose(seed, shift, turn)
     good_scene = _assemble(seed, _supersampling(size) * size / VIEW)
-    good = _photograph(paint(good_scene), seed, size)
+    good = _photograph(paint(good_scene), seed, size, pose)
     if defect is None:
         return good, np.zeros((size, size), np.bool_)
     if defect not in DEFECT_KINDS:
@@ -66,7 +72,7 @@ def draw_board(
     while True:
         scene = _assemble(seed, good_scene.brush.scale)
         damage(scene, defect, rng)
-        image = _photograph(paint(scene), seed, size)
+        image = _photograph(paint(scene), seed, size, pose)
         mask = _visible_difference(image, good)
         if np.count_nonzero(mask) >= _smallest_mask(size):
             return image, mask
@@ -82,6 +88,27 @@ def _check_size(size: int) -> None:
 def _check_at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ConfigError(f"{name} {value} is below {least}; give {least} or more.")
+
+
+def _check_pose(shift: float, turn: float) -> None:
+    for name, value, most in (("shift", shift, MAX_SHIFT), ("turn", turn, MAX_TURN)):
+        if not 0 <= value <= most:
+            raise ConfigError(f"{name} {value} is outside 0 to {most:g}; give a value within these bounds.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pose:
+    """How far a board lies aside, units of the layout, and how it is turned, degrees."""
+
+    x: float
+    y: float
+    turn: float
+
+
+def _pose(seed: int, shift: float, turn: float) -> _Pose:
+    _check_pose(shift, turn)
+    x, y, turned = _stream(seed, _POSE).uniform(-1, 1, 3)
+    return _Pose(float(x) * shift * VIEW, float(y) * shift * VIEW, float(turned) * turn)
 
 
 def _stream(seed: int, *path: int) -> np.random.Generator:
@@ -118,10 +145,10 @@ def _assemble(seed: int, scale: float) -> Scene:
     return scene
 
 
-def _photograph(artwork: Image, seed: int, size: int) -> Image:
+def _photograph(artwork: Image, seed: int, size: int, pose: _Pose) -> Image:
     """What the camera makes of the artwork, (size, size, 3)."""
     rng = _stream(seed, _CAMERA)
-    sharp = _frame(artwork, rng, size).astype(np.float32)
+    sharp = _frame(artwork, rng, size, pose).astype(np.float32)
     blurred = cv2.GaussianBlur(sharp, (0, 0), rng.uniform(0.3, 0.6) * size / VIEW)
     image = np.asarray(blurred, np.float32) * _illumination(rng, size)
     noise = _stream(seed, _NOISE).standard_normal(image.shape, dtype=np.float32)
@@ -129,16 +156,18 @@ def _photograph(artwork: Image, seed: int, size: int) -> Image:
     return np.asarray(np.clip(np.round(noisy), 0, 255), np.uint8)
 
 
-def _frame(artwork: Image, rng: np.random.Generator, size: int) -> Image:
-    """Shift up to 2 units and turn up to 1 degree, cut out the view, and shrink (antialiasing)."""
+def _frame(artwork: Image, rng: np.random.Generator, size: int, pose: _Pose) -> Image:
+    """Shift by up to 2 units and turn by up to 1 degree beside the pose, cut out the view, and shrink."""
     supersampled = _supersampling(size) * size
     scale = supersampled / VIEW
-    turn = float(np.clip(rng.normal(0, 0.4), -1, 1))
-    shift = np.clip(rng.normal(0, 0.8, 2), -2, 2) * scale
+    turn = float(np.clip(rng.normal(0, 0.4), -1, 1)) + pose.turn
+    shift = (np.clip(rng.normal(0, 0.8, 2), -2, 2) + (pose.x, pose.y)) * scale
     centre = artwork.shape[0] / 2 - 0.5
     matrix = np.asarray(cv2.getRotationMatrix2D((centre, centre), turn, 1.0), np.float64)
     matrix[:, 2] += shift - MARGIN * scale
-    view = cv2.warpAffine(artwork, matrix, (supersampled, supersampled), flags=cv2.INTER_LINEAR)
+    view = cv2.warpAffine(
+        artwork, matrix, (supersampled, supersampled), flags=cv2.INTER_LINEAR, borderValue=_TABLE
+    )
     return np.asarray(cv2.resize(view, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -193,6 +222,8 @@ def write_sample_set(
     n_test_good: int = 30,
     n_per_kind: int = 6,
     seed: int = 0,
+    shift: float = 0.0,
+    turn: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Writes good/, test/good/, test/<kind>/ and ground_truth/<kind>/ under `root`.
@@ -206,19 +237,22 @@ def write_sample_set(
         n_test_good: Good boards to test on.
         n_per_kind: Boards for each of `DEFECT_KINDS`.
         seed: Another seed gives a set that shares no picture with this one.
+        shift: As for `draw_board`.
+        turn: As for `draw_board`.
         progress: Called as (done, total) after each picture.
 
     Raises:
         DataError: If `root` holds something already.
-        ConfigError: If the size, a count or the seed is out of range.
+        ConfigError: If the size, a count, the seed, the shift or the turn is out of range.
         StorageError: If a file cannot be written.
     """
     _check_size(size)
+    _check_pose(shift, turn)
     items = plan_sample_set(n_good=n_good, n_test_good=n_test_good, n_per_kind=n_per_kind, seed=seed)
     _check_free(root)
     try:
         for done, item in enumerate(items, start=1):
-            _write_item(root, item, size)
+            _write_item(root, item, draw_board(item.seed, size, item.defect, shift=shift, turn=turn))
             if progress is not None:
                 progress(done, len(items))
     except BaseException:
@@ -238,8 +272,8 @@ def _check_free(root: Path) -> None:
         raise DataError(f"{root} is not an empty folder; name a new folder, or empty this one first.")
 
 
-def _write_item(root: Path, item: SampleItem, size: int) -> None:
-    image, mask = draw_board(item.seed, size, item.defect)
+def _write_item(root: Path, item: SampleItem, drawn: tuple[NDArray[np.uint8], NDArray[np.bool_]]) -> None:
+    image, mask = drawn
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     _write(root / item.image, cv2.imencode(".jpg", image[:, :, ::-1], quality)[1])
     if item.mask is not None:

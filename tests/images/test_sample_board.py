@@ -11,6 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from anogan.errors import ConfigError, DataError, StorageError
+from anogan.images.pose import PoseSearch
+from anogan.images.registration import Aligner, grey
 from anogan.images.sample_board import (
     DEFECT_KINDS,
     JPEG_QUALITY,
@@ -124,11 +126,29 @@ def test_a_board_is_drawn_in_a_fraction_of_a_second() -> None:
         ({"size": 1025}, "size 1025 is outside 96 to 1024"),
         ({"defect": "crack"}, "choose one of open, short"),
         ({"seed": -1}, "seed -1 is below 0"),
+        ({"shift": 0.26}, "shift 0.26 is outside 0 to 0.25"),
+        ({"turn": -1.0}, "turn -1.0 is outside 0 to 45"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_range(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         draw_board(**{"seed": 0, **arguments})  # type: ignore[arg-type]
+
+
+def test_a_board_may_lie_aside_and_its_defect_with_it() -> None:
+    straight, aside = (
+        draw_board(7, 192, "missing_component", shift=shift, turn=turn) for shift, turn in ((0, 0), (0.1, 10))
+    )
+    search = PoseSearch.of(grey(straight[0], 255), "euclidean")
+    motion, correlation = search.find(grey(aside[0], 255))
+    assert correlation > 0.8
+    assert np.abs(motion[:2]).max() > 2
+    assert np.abs(motion[:2]).max() < 0.12 * 192
+    assert 0.01 < abs(motion[2]) < np.sin(np.radians(11))
+    warp = Aligner(grey(straight[0], 255), "euclidean").estimate(grey(aside[0], 255)).warp
+    y, x = (axis.mean() for axis in np.nonzero(straight[1]))
+    there = warp @ (x, y, 1)
+    assert np.abs(there - [axis.mean() for axis in np.nonzero(aside[1])][::-1]).max() < 2
 
 
 def test_no_two_pictures_of_any_two_sets_share_a_seed() -> None:
