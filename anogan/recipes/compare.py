@@ -22,7 +22,14 @@ from anogan.metrics.comparison import FIGURES, Comparison, Outcome, Role, compar
 from anogan.recipes.calibrate import calibrate_scorer
 from anogan.recipes.evaluation import EvaluationRun, evaluate, evaluate_scorer
 from anogan.recipes.fitting import fit
-from anogan.recipes.good_images import hashes_of, network_image_size, refuse_leak
+from anogan.recipes.good_images import (
+    aligner_for,
+    hashes_of,
+    laid_in_place,
+    network_image_size,
+    pixel_aspect,
+    refuse_leak,
+)
 from anogan.recipes.shared_stages import SharedStages
 from anogan.recipes.training import Reporter
 from anogan.recipes.variants import split_dataset
@@ -243,14 +250,15 @@ def _fit_baseline(
         first = next(iter(errors.values()))
         raise DataError(f"{len(errors)} of {len(split.train)} good images cannot be used; the first: {first}")
     set_threads(config.runtime)
+    aligner = aligner_for(config, images, pixel_aspect(split.train, size))
     baseline = fit_baseline(
         name,
-        images,
+        laid_in_place(images, aligner, session.reporter.event),
         config,
         pick_device(config.runtime),
         lambda done, total: session.reporter.progress(f"training {name}", done, total, {}),
     )
-    scorer = BaselineScorer(baseline, config, size)
+    scorer = BaselineScorer(baseline, config, size, aligner=aligner)
     calibration = calibrate_scorer(scorer, split.early_stop, split.calibrate)
     if (warning := calibration.outlier_warning()) is not None:
         session.reporter.event(f"{name}: {warning}")

@@ -1,8 +1,8 @@
-"""The good images of a fit: read, checked, at the size that the networks see."""
+"""The good images of a fit: read, checked, at the size that the networks see, and laid in place."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from anogan.errors import ConfigError, DataError
 from anogan.gan.tiles import TileSource, load_images
 from anogan.images.decode import probe
 from anogan.images.folders import Dataset, Split, common_size, file_digest, most_common_size, shares_of
-from anogan.images.registration import Pixels
+from anogan.images.registration import Aligner, Pixels, align_all, make_aligner
 from anogan.images.synthetic_defects import kinds_on, two_levels
 from anogan.images.tiling import scaled_size
 from anogan.recipes.variants import variants_of
@@ -103,6 +103,27 @@ def pixel_aspect(paths: Sequence[Path], size: tuple[int, int] | None) -> float:
         return 1.0
     height, width = most_common_size(paths)
     return (width / size[1]) / (height / size[0])
+
+
+def aligner_for(config: Config, images: list[Pixels], aspect: float) -> Aligner | None:
+    """What lays parts in the pose of these good ones, (H, W, C) each; None without `images.registration`."""
+    motion = config.images.registration
+    return None if motion == "none" else make_aligner(images, motion, aspect)
+
+
+def laid_in_place(
+    images: list[Pixels], aligner: Aligner | None, event: Callable[[str], None]
+) -> list[Pixels]:
+    """The images as the aligner lays them; `event` is told in a sentence how many it could not."""
+    if aligner is None:
+        return images
+    aligned, failed = align_all(images, aligner)
+    if failed:
+        event(
+            f"{failed} of {len(images)} good images could not be registered and are used as they lie; look "
+            "whether they show the same part, or set images.registration: none."
+        )
+    return aligned
 
 
 def training_shares(config: Config, train: Sequence[Path]) -> list[int]:

@@ -22,8 +22,7 @@ from anogan.gan.networks import feature_stack
 from anogan.gan.tiles import TileSource, load_images
 from anogan.gan.training import GanStage
 from anogan.images.folders import Split
-from anogan.images.registration import Aligner, Pixels, align_all, make_aligner
-from anogan.recipes.good_images import Good, pixel_aspect
+from anogan.recipes.good_images import Good, aligner_for, laid_in_place, pixel_aspect
 from anogan.recipes.variants import variants_of
 from anogan.scoring import Model
 from anogan.scoring.head import HeadStage
@@ -133,9 +132,9 @@ def train(run: Run, good: Good, held_out_good: Good, image_size: tuple[int, int]
     perceptual = load_perceptual(config.features)  # First: a wrong file must not cost hours.
     if perceptual is not None:
         perceptual.to(device)
-    aligner = _aligner(config, good)
+    aligner = aligner_for(config, good.images, good.aspect)
     source, held_out = (
-        TileSource(_registered(own.images, aligner, run.reporter), config, stream, own.variants)
+        TileSource(laid_in_place(own.images, aligner, run.reporter.event), config, stream, own.variants)
         for own, stream in ((good, TRAIN_STREAM), (held_out_good, HELD_OUT_STREAM))
     )
     gan = GanStage(config, source, held_out, device)
@@ -190,20 +189,3 @@ def _memories(
     if memories is None:
         run.reporter.event("The head hardly marks good tiles; memory.patches has nothing to remember.")
     return memories
-
-
-def _aligner(config: Config, good: Good) -> Aligner | None:
-    motion = config.images.registration
-    return None if motion == "none" else make_aligner(good.images, motion, good.aspect)
-
-
-def _registered(images: list[Pixels], aligner: Aligner | None, reporter: Reporter) -> list[Pixels]:
-    if aligner is None:
-        return images
-    aligned, failed = align_all(images, aligner)
-    if failed:
-        reporter.event(
-            f"{failed} of {len(images)} good images could not be registered and are used as they lie; look "
-            "whether they show the same part, or set images.registration: none."
-        )
-    return aligned

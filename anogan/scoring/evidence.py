@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from anogan.calibration import pool
 from anogan.config import ScoreConfig
 from anogan.images.registration import Alignment
+from anogan.images.resize import resize
+from anogan.inspection import Verdict, decide
 
 FloatMap = NDArray[np.float32]
 
@@ -41,6 +43,31 @@ class Evidence:
     input_size: tuple[int, int]
     ms: float
     alignment: Alignment | None = None
+
+    def looked_at(self, anomaly_map: FloatMap) -> FloatMap:
+        """The map (h, w) without what registration had to invent: there is nothing to be found."""
+        if self.alignment is None:
+            return anomaly_map
+        seen = self.alignment.seen((anomaly_map.shape[0], anomaly_map.shape[1]))
+        return np.where(seen, anomaly_map, np.float32(0))
+
+    def as_photographed(self, anomaly_map: FloatMap) -> FloatMap:
+        """The map (H, W) in the pose and at the size of the image; what the reference lacks is ordinary."""
+        if self.alignment is not None:
+            anomaly_map = self.alignment.from_reference(anomaly_map, outside=0.0)
+        if anomaly_map.shape != self.input_size:
+            anomaly_map = resize(anomaly_map[..., None], self.input_size)[..., 0]
+        return anomaly_map
+
+    def verdict(self, score: float, threshold: float, review_threshold: float) -> Verdict:
+        """What the score means; a part that could not be laid in place was not inspected as promised."""
+        found = decide(score, threshold, review_threshold)
+        return Verdict.REVIEW if self.registered is False and found is Verdict.PASS else found
+
+    @property
+    def registered(self) -> bool | None:
+        """Whether the part could be laid over the reference; None where none is."""
+        return None if self.alignment is None else self.alignment.converged
 
 
 def score_weights(config: ScoreConfig) -> dict[str, float]:

@@ -23,7 +23,7 @@ from anogan.images.registration import Alignment
 from anogan.images.resize import from_network, resize, to_network
 from anogan.images.tiling import TilePyramid
 from anogan.images.variants import variant_of
-from anogan.inspection import Inspection, Verdict, check_overrides, decide
+from anogan.inspection import Inspection, check_overrides
 from anogan.scoring.evidence import Evidence, FloatMap, image_score, score_weights
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import head_input, residual_map
@@ -165,40 +165,26 @@ class Scorer:
         anomaly_map = spread(anomaly_map, self.config.score.spread)
         size = evidence.input_size
         reconstruction = evidence.reconstruction
-        if evidence.alignment is not None:
-            # Pixels that lie outside the reference were not looked at: they count as ordinary.
-            anomaly_map = evidence.alignment.from_reference(anomaly_map, outside=0.0)
         if reconstruction.shape[1:] != size:
-            anomaly_map = resize(anomaly_map[..., None], size)[..., 0]
             reconstruction = resize(reconstruction.transpose(1, 2, 0), size).transpose(2, 0, 1)
         return Inspection(
             score=score,
             threshold=self.threshold,
-            verdict=self._verdict(score, evidence),
+            verdict=evidence.verdict(score, self.threshold, self.review_threshold),
             residual_score=evidence.residual_score,
             discrimination_score=evidence.discrimination_score,
             anomaly_score=evidence.anomaly_score,
             steps_used=evidence.steps_used,
             ms=evidence.ms + 1000 * (time.perf_counter() - started),
-            anomaly_map=anomaly_map,
+            anomaly_map=evidence.as_photographed(anomaly_map),
             reconstruction=from_network(reconstruction, self.config.images.bit_depth).astype(image.dtype),
-            registered=None if evidence.alignment is None else evidence.alignment.converged,
+            registered=evidence.registered,
         )
-
-    def _verdict(self, score: float, evidence: Evidence) -> Verdict:
-        verdict = decide(score, self.threshold, self.review_threshold)
-        lost = evidence.alignment is not None and not evidence.alignment.converged
-        # A part that the model could not lay in place was not inspected as promised.
-        return Verdict.REVIEW if lost and verdict is Verdict.PASS else verdict
 
     def anomaly_map(self, evidence: Evidence) -> FloatMap:
         """(h, w) at network resolution and in the reference's pose, in standard deviations of good parts."""
-        found = combine(evidence.parts, self._calibrated().statistics, score_weights(self.config.score))
-        if evidence.alignment is None:
-            return found
-        # Where registration had to invent pixels there is nothing to be found.
-        seen = evidence.alignment.seen((found.shape[0], found.shape[1]))
-        return np.where(seen, found, np.float32(0))
+        statistics = self._calibrated().statistics
+        return evidence.looked_at(combine(evidence.parts, statistics, score_weights(self.config.score)))
 
     def evidence(
         self, images: Sequence[NDArray[np.generic]], variants: Sequence[str | None] | None = None

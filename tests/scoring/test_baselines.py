@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from anogan.calibration import calibrate, fit_map_statistics
 from anogan.config import Config, config_from_dict
 from anogan.errors import CalibrationError, ConfigError, DataError, ImageError
+from anogan.images.registration import make_aligner
 from anogan.images.resize import to_network
+from anogan.images.sample_board import draw_board
 from anogan.scoring.baselines import BASELINES, Baseline, BaselineScorer, fit_baseline
 from anogan.scoring.baselines.autoencoder import autoencoder_residual
 from anogan.scoring.baselines.patches import PATCH, sample_patches
@@ -93,13 +96,14 @@ def test_squared_residual_is_the_mean_over_channels() -> None:
     assert float(autoencoder_residual(x, again, "l2")[0, 0, 3, 3]) == pytest.approx(0.125)
 
 
-def _calibrated(scorer: BaselineScorer) -> BaselineScorer:
-    found = scorer.evidence([part(seed) for seed in range(20, 26)])
+def _calibrated(scorer: BaselineScorer, images: Sequence[NDArray[np.uint8]] | None = None) -> BaselineScorer:
+    images = [part(seed) for seed in range(20, 40)] if images is None else images
+    found = scorer.evidence(images[:6])
     statistics = {"residual": fit_map_statistics([e.parts["residual"] for e in found], "per-pixel", 20)}
     provisional = scorer.with_calibration(
         calibrate([0.0], false_reject=0.2, review_share=0, statistics=statistics)
     )
-    good = provisional.evidence([part(seed) for seed in range(30, 40)])
+    good = provisional.evidence(images[10:])
     scores = [float(provisional.anomaly_map(e).max()) for e in good]
     return scorer.with_calibration(calibrate(scores, false_reject=0.2, review_share=0, statistics=statistics))
 
@@ -145,3 +149,22 @@ def test_maps_come_back_at_the_size_of_the_image(fitted: dict[str, Baseline]) ->
     image = part(0, size=96)
 
     assert scorer.judge(scorer.evidence([image])[0], image).anomaly_map.shape == (96, 96)
+
+
+def test_a_part_that_lies_aside_is_laid_in_place_for_a_baseline_too(config: Config) -> None:
+    """As for a model, or the comparison would be of registration and not of what finds defects."""
+    boards = [draw_board(seed, 96)[0] for seed in range(24)]
+    aside = [draw_board(seed, 96, shift=0.06, turn=4)[0] for seed in range(24, 32)]
+    baseline = fit_baseline("pixel statistics", boards, config, torch.device("cpu"))
+    aligner = make_aligner(boards, "euclidean")
+    differences = []
+    for its in (None, aligner):
+        found = BaselineScorer(baseline, config, (96, 96), aligner=its).evidence(aside)
+        differences.append(np.mean([e.parts["residual"][12:-12, 12:-12].mean() for e in found]))
+    assert differences[1] < differences[0] / 2
+
+    scorer = _calibrated(BaselineScorer(baseline, config, (96, 96), aligner=aligner), boards)
+    lost = np.zeros((96, 96, 3), np.uint8)
+    inspection = scorer.judge(scorer.evidence([lost])[0], lost)
+    assert inspection.registered is False
+    assert str(inspection.verdict) != "pass"

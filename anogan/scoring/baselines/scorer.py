@@ -13,8 +13,9 @@ from anogan.calibration import Calibration, combine, smooth, spread
 from anogan.config import Config
 from anogan.errors import CalibrationError, ImageError
 from anogan.images.exposure import sized_and_exposed
-from anogan.images.resize import resize, to_network
-from anogan.inspection import Inspection, decide
+from anogan.images.registration import Aligner, Alignment
+from anogan.images.resize import to_network
+from anogan.inspection import Inspection
 from anogan.scoring.evidence import Evidence, image_score, score_weights
 
 FloatMap = NDArray[np.float32]
@@ -33,7 +34,6 @@ class BaselineScorer:
     """Scores images by a baseline, with what recipes ask of any scorer.
 
     Its only evidence is the part `residual`: score weights have no say, smoothing, border and pooling do.
-    A config's registration is left out.
     """
 
     def __init__(
@@ -42,16 +42,20 @@ class BaselineScorer:
         config: Config,
         image_size: tuple[int, int] | None,
         calibration: Calibration | None = None,
+        *,
+        aligner: Aligner | None = None,
     ) -> None:
         """Args as a model's: `image_size` is (height, width) at network resolution, None to keep each."""
         alone = {"residual_weight": 1.0, "discrimination_weight": 0.0, "head_weight": 0.0}
         self.config = config.model_copy(update={"score": config.score.model_copy(update=alone)})
         self.calibration = calibration
-        self._baseline, self._image_size = baseline, image_size
+        self._baseline, self._image_size, self._aligner = baseline, image_size, aligner
 
     def with_calibration(self, calibration: Calibration) -> BaselineScorer:
         """The same baseline with a threshold."""
-        return BaselineScorer(self._baseline, self.config, self._image_size, calibration)
+        return BaselineScorer(
+            self._baseline, self.config, self._image_size, calibration, aligner=self._aligner
+        )
 
     @property
     def threshold(self) -> float:
@@ -70,7 +74,8 @@ class BaselineScorer:
 
     def anomaly_map(self, evidence: Evidence) -> FloatMap:
         """(h, w) at network resolution, in standard deviations of good parts."""
-        return combine(evidence.parts, self._calibrated().statistics, score_weights(self.config.score))
+        statistics = self._calibrated().statistics
+        return evidence.looked_at(combine(evidence.parts, statistics, score_weights(self.config.score)))
 
     def judge(self, evidence: Evidence, image: NDArray[np.generic]) -> Inspection:
         """Score, verdict and map at the image's own size."""
@@ -78,25 +83,24 @@ class BaselineScorer:
         anomaly_map = self.anomaly_map(evidence)
         score = image_score(anomaly_map, self.config.score)
         anomaly_map = spread(anomaly_map, self.config.score.spread)
-        if anomaly_map.shape != evidence.input_size:
-            anomaly_map = resize(anomaly_map[..., None], evidence.input_size)[..., 0]
         review = min(self._calibrated().review_threshold, self.threshold)
         return Inspection(
             score=score,
             threshold=self.threshold,
-            verdict=decide(score, self.threshold, review),
+            verdict=evidence.verdict(score, self.threshold, review),
             residual_score=evidence.residual_score,
             discrimination_score=evidence.discrimination_score,
             anomaly_score=evidence.anomaly_score,
             steps_used=evidence.steps_used,
             ms=evidence.ms + 1000 * (time.perf_counter() - started),
-            anomaly_map=anomaly_map,
+            anomaly_map=evidence.as_photographed(anomaly_map),
             reconstruction=image,
+            registered=evidence.registered,
         )
 
     def _evidence(self, image: NDArray[np.generic]) -> Evidence:
         started = time.perf_counter()
-        x = self._prepare(image)
+        x, alignment = self._prepare(image)
         found = smooth(self._baseline.anomaly_map(x), self.config.score.smoothing_sigma)
         residual = float(found.mean())
         return Evidence(
@@ -108,9 +112,10 @@ class BaselineScorer:
             steps_used=0,
             input_size=(image.shape[0], image.shape[1]),
             ms=1000 * (time.perf_counter() - started),
+            alignment=alignment,
         )
 
-    def _prepare(self, image: NDArray[np.generic]) -> FloatMap:
+    def _prepare(self, image: NDArray[np.generic]) -> tuple[FloatMap, Alignment | None]:
         wanted, images = self._image_size, self.config.images
         resized = images.size is not None or images.on_mixed_sizes == "resize"
         if wanted is not None and image.shape[:2] != wanted and not resized:
@@ -118,7 +123,10 @@ class BaselineScorer:
                 f"the image is {image.shape[1]}x{image.shape[0]} pixels; this baseline expects "
                 f"{wanted[1]}x{wanted[0]}. Crop it alike, or set images.on_mixed_sizes: resize."
             )
-        return to_network(sized_and_exposed(image, wanted, images)[0], images.bit_depth)
+        pixels, alignment = sized_and_exposed(image, wanted, images)[0], None
+        if self._aligner is not None:
+            pixels, alignment = self._aligner.align(pixels, 2.0**images.bit_depth - 1)
+        return to_network(pixels, images.bit_depth), alignment
 
     def _calibrated(self) -> Calibration:
         if self.calibration is None:
