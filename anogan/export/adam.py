@@ -41,14 +41,12 @@ def adam(g: Graph, config: SearchConfig, state: dict[str, str], gradient: str) -
     beta1, beta2 = ADAM_BETAS
     m = _average(g, state["m"], gradient, beta1)
     v = _average(g, state["v"], g.op("Mul", gradient, gradient), beta2)
-    one = g.constant(1.0, np.float64)
-    decay1 = g.op("Mul", state["decay1"], g.constant(beta1, np.float64))
-    decay2 = g.op("Mul", state["decay2"], g.constant(beta2, np.float64))
+    one = g.f64(1.0)
+    decay1 = g.op("Mul", state["decay1"], g.f64(beta1))
+    decay2 = g.op("Mul", state["decay2"], g.f64(beta2))
     root = g.op("Sqrt", g.op("Sub", one, decay2))
-    rate = g.op(
-        "Div", g.op("Mul", root, g.constant(config.learning_rate, np.float64)), g.op("Sub", one, decay1)
-    )
-    eps = g.op("Mul", root, g.constant(ADAM_EPS, np.float64))
+    rate = g.op("Div", g.op("Mul", root, g.f64(config.learning_rate)), g.op("Sub", one, decay1))
+    eps = g.op("Mul", root, g.f64(ADAM_EPS))
     size = g.op("Sqrt", v)
     if config.gradient == "smooth":
         of_tile = g.op("Sqrt", code_mean(g, v))
@@ -102,8 +100,8 @@ def first_state(g: Graph, config: SearchConfig, z: str) -> dict[str, str]:
         "z": z,
         "m": zeros,
         "v": zeros,
-        "decay1": g.constant(1.0, np.float64),
-        "decay2": g.constant(1.0, np.float64),
+        "decay1": g.f64(1.0),
+        "decay2": g.f64(1.0),
         "best_z": z,
         "best_value": g.op("Expand", g.f32(np.inf), n),
         "steps_used": g.op("Expand", g.i64(0), n),

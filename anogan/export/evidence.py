@@ -136,7 +136,7 @@ def pooled(g: Graph, anomaly_map: str, config: ScoreConfig) -> str:
     if config.pooling == "max":
         value = g.op("ReduceMax", flat, g.i64([1]), keepdims=0)
     else:
-        share = g.constant(config.top_share, np.float64)
+        share = g.f64(config.top_share)
         count = g.op("Mul", g.cast(length(g, flat, 1), DOUBLE), share)
         k = g.op("Reshape", g.cast(g.op("Ceil", count), INT64), g.i64([1]))
         top = g.ops("TopK", 2, flat, k, axis=1, sorted=0)[0]

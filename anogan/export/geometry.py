@@ -30,14 +30,14 @@ def arange(g: Graph, n: str) -> str:
 
 def resize_weights(g: Graph, n_in: str, n_out: str) -> str:
     """`anogan.images.resize.resize_weights` for int64 scalars, (n_out, n_in) float32."""
-    half = g.constant(0.5, np.float64)
-    one = g.constant(1.0, np.float64)
+    half = g.f64(0.5)
+    one = g.f64(1.0)
     scale = g.op("Div", g.cast(n_in, DOUBLE), g.cast(n_out, DOUBLE))
     centres = g.op("Mul", g.op("Add", g.cast(arange(g, n_out), DOUBLE), half), scale)
     pixels = g.op("Add", g.cast(arange(g, n_in), DOUBLE), half)
     distance = g.op("Abs", g.op("Sub", pixels, g.op("Unsqueeze", centres, g.i64([1]))))
     triangle = g.op("Sub", one, g.op("Div", distance, g.op("Max", scale, one)))
-    weights = g.op("Max", triangle, g.constant(0.0, np.float64))
+    weights = g.op("Max", triangle, g.f64(0.0))
     return g.cast(g.op("Div", weights, g.op("ReduceSum", weights, g.i64([1]))), FLOAT)
 
 
@@ -50,8 +50,8 @@ def resize(g: Graph, x: str, height: str, width: str) -> str:
 
 def scaled_length(g: Graph, size: str, scale: float) -> str:
     """`anogan.images.tiling.scaled_size` of one side, int64 scalar."""
-    scaled = g.op("Mul", g.cast(size, DOUBLE), g.constant(scale, np.float64))
-    return g.cast(g.op("Floor", g.op("Add", scaled, g.constant(0.5, np.float64))), INT64)
+    scaled = g.op("Mul", g.cast(size, DOUBLE), g.f64(scale))
+    return g.cast(g.op("Floor", g.op("Add", scaled, g.f64(0.5))), INT64)
 
 
 def _resize_axis(g: Graph, x: str, axis: int, wanted: str) -> str:
@@ -121,7 +121,7 @@ def tiling(g: Graph, size: str, tile: int, overlap: int) -> Tiling:
 def _centres(g: Graph, starts: str, size: str, tile: int) -> str:
     doubled = g.op("Add", g.op("Mul", starts, g.i64(2)), g.i64(tile))
     share = g.op("Div", g.cast(doubled, DOUBLE), g.cast(size, DOUBLE))
-    return g.cast(g.op("Sub", share, g.constant(1.0, np.float64)), FLOAT)
+    return g.cast(g.op("Sub", share, g.f64(1.0)), FLOAT)
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,15 @@ class _Candidate:
 
 def _share(g: Graph, tile: _Candidate, row: str, n: str, last: str, side: int, overlap: int) -> str:
     """(length,) float64: the tile's weight before division by the sum, 0 outside of it."""
-    zero, one = g.constant(0.0, np.float64), g.constant(1.0, np.float64)
+    zero, one = g.f64(0.0), g.f64(1.0)
     place = g.op("Sub", row, tile.start)
     inside = g.op("And", g.op("Not", g.op("Less", place, g.i64(0))), g.op("Less", place, g.i64(side)))
     exists = g.op("Not", g.op("Less", tile.number, g.i64(0)))
-    along = g.op("Add", g.cast(place, DOUBLE), g.constant(0.5, np.float64))
+    along = g.op("Add", g.cast(place, DOUBLE), g.f64(0.5))
     rising = _ramp(g, along, _shared(g, g.op("Sub", tile.number, g.i64(1)), n, last, side, overlap))
     falling = _ramp(
         g,
-        g.op("Sub", g.constant(float(side), np.float64), along),
+        g.op("Sub", g.f64(float(side)), along),
         _shared(g, tile.number, n, last, side, overlap),
     )
     return g.op("Where", g.op("And", inside, exists), g.op("Min", one, rising, falling), zero)
@@ -161,8 +161,8 @@ def _shared(g: Graph, number: str, n: str, last: str, side: int, overlap: int) -
 
 def _ramp(g: Graph, along: str, shared: str) -> str:
     """along / shared, or 1 where nothing is shared."""
-    one = g.constant(1.0, np.float64)
-    some = g.op("Greater", shared, g.constant(0.0, np.float64))
+    one = g.f64(1.0)
+    some = g.op("Greater", shared, g.f64(0.0))
     return g.op("Where", some, g.op("Div", along, g.op("Where", some, shared, one)), one)
 
 

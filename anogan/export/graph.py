@@ -108,6 +108,10 @@ class Graph:
         """A float32 constant."""
         return self.constant(value, np.float32)
 
+    def f64(self, value: ArrayLike) -> str:
+        """A float64 constant."""
+        return self.constant(value, np.float64)
+
     def i64(self, value: ArrayLike) -> str:
         """An int64 constant."""
         return self.constant(value, np.int64)

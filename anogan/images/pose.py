@@ -4,7 +4,7 @@ A coarse picture is compared with the reference at every shift and turn, by norm
 From the best one, Gauss-Newton steps on finer and finer pictures fit motion, contrast and brightness at once:
 Lucas & Kanade 1981, in the inverse compositional form of Baker & Matthews 2004
 (doi:10.1023/B:VISI.0000011205.11775.fd). All of it is sums and look-ups that ONNX has as well;
-`anogan.export.registration` writes the same into the file.
+`anogan.export.pose` writes the same into the file.
 """
 
 from __future__ import annotations
