@@ -12,6 +12,7 @@ import numpy as np
 
 from anogan.export.graph import BOOL, DOUBLE, INT64, Graph
 from anogan.images.pose import (
+    CLEARLY_BETTER,
     LEAST_CONTRAST,
     NOTHING,
     PULL,
@@ -39,7 +40,12 @@ def find_motion(g: Graph, grey: str, search: PoseSearch) -> tuple[str, str]:
     for level in search.levels:
         picture = _coarse(g, grey, level.rows, level.columns)
         flat = g.op("Reshape", picture, g.i64([0, -1]))
-        motion = _stepped(g, flat, motion, level)
+        start, motion = motion, _stepped(g, flat, motion, level)
+        if level is search.levels[0]:
+            straight = _stepped(g, flat, g.op("Mul", start, g.f64(0)), level)
+            fits = (_correlation(g, flat, its, level) for its in (straight, motion))
+            is_better = g.op("Greater", g.op("Sub", *fits), g.f64(CLEARLY_BETTER))
+            motion = g.op("Where", is_better, straight, motion)
     fineness = g.f64([SHIFT_GRID, SHIFT_GRID, TURN_GRID])
     motion = g.op("Div", g.op("Round", g.op("Mul", motion, fineness)), fineness)
     return motion, _correlation(g, flat, motion, search.levels[-1])
@@ -151,6 +157,7 @@ def _changed(g: Graph, motion: str, found: str, level: Level) -> str:
     shift_x, shift_y, sine = columns_of(g, motion)
     if len(changes) == 3:
         change = g.op("Div", changes[2], g.f64(level.radius))
+        change = g.op("Clip", change, g.f64(-STEEPEST), g.f64(STEEPEST))
         less = g.op("Mul", cosine_of(g, sine), change)
         sine = g.op("Sub", g.op("Mul", sine, cosine_of(g, change)), less)
         sine = g.op("Clip", sine, g.f64(-STEEPEST), g.f64(STEEPEST))

@@ -93,28 +93,31 @@ def detail_without_light(image: NDArray[np.generic]) -> Detail:
     return np.asarray(cv2.GaussianBlur(small - light @ small @ light, (0, 0), _BLUR), np.float64)
 
 
-def show_one_design(details: Sequence[Detail]) -> bool:
+def show_one_design(details: Sequence[Detail], aspect: float = 1.0) -> bool:
     """Whether pictures show one design that lies alike in each, or does so once they are laid in place.
 
     Args:
         details: Of each, from `detail_without_light`; blank ones do not count.
+        aspect: Width by height of the photographs that they are of.
     """
     shown = [detail for detail in details if detail.std() > _BLANK]
     if len(shown) < 2:
         return False
     correlation = np.corrcoef([detail.ravel() for detail in shown])[np.triu_indices(len(shown), 1)]
-    return bool(np.median(correlation) >= _ONE_PLACE) or _can_be_laid_in_place(shown)
+    return bool(np.median(correlation) >= _ONE_PLACE) or _can_be_laid_in_place(shown, aspect)
 
 
-def _can_be_laid_in_place(details: Sequence[Detail]) -> bool:
+def _can_be_laid_in_place(details: Sequence[Detail], aspect: float) -> bool:
     """Whether one motion takes each to each other, and the way over a third one is the same motion."""
-    searches = [PoseSearch.of(detail, "euclidean") for detail in details]
+    if len(details) < 3:  # Nothing would tell stripes from a design.
+        return False
+    searches = [PoseSearch.of(detail, "euclidean", aspect) for detail in details]
     pairs = list(itertools.combinations(range(len(details)), 2))
     found = {(i, j): searches[i].find(details[j]) for i, j in pairs}
     if np.median([correlation for _, correlation in found.values()]) < _ONE_DESIGN:
         return False
-    x, y = np.array([-1, 1, -1, 1]) * _SIDE / 2, np.array([-1, -1, 1, 1]) * _SIDE / 2
-    aside = [0.0]  # Two pictures have no way over a third.
+    x, y = np.array([-1, 1, -1, 1]) * aspect * _SIDE / 2, np.array([-1, -1, 1, 1]) * _SIDE / 2
+    aside = []
     for i, j, k in itertools.combinations(range(len(details)), 3):
         straight = moved(found[i, k][0], x, y)
         around = moved(found[j, k][0], *moved(found[i, j][0], x, y))

@@ -28,13 +28,16 @@ MAX_ROTATION = math.radians(20)
 STEPS = 4  # On each picture; three come as near on sample boards, six no nearer.
 PULL = 2.0  # Pixels of its picture that a step moves at most, at its edge if it turns.
 STEEPEST = 0.7  # Sine of the greatest turn on the way; a picture of a few pixels could pull further.
-# A found motion is rounded, to 1 / 4096 pixel and a sine of one millionth: any machine's is the same.
+# Rounded to 1 / 4096 pixel and a sine of one millionth, so that the last bits of a sum next to never decide.
 SHIFT_GRID, TURN_GRID = 2.0**12, 2.0**20
 RIDGE = 1e-9  # Of a column's square; a reference without edges in one direction has no motion along it.
 LEAST_CONTRAST = 1e-6
+# A part that lies straight below a glaring spot may match nowhere on the coarse picture: the search begins
+# there as well, and goes on from there where that fits better by so much.
+CLEARLY_BETTER = 0.01
 NOTHING = 1e-12
 
-_COARSE_SIDE = 32
+_COARSE_SIDE, _LEAST_SIDE = 32, 8
 _FINEST_SIDE = 320  # Finer pictures cost without gain.
 _TURN = math.radians(4)  # Between coarse candidates: at the corner less than a pixel from the nearest.
 _BLUR = np.array([1, 4, 6, 4, 1]) / 16
@@ -132,9 +135,16 @@ class Level:
         change = np.clip(found[2:] / max(found[1], LEAST_CONTRAST), -pull, pull)
         sine = motion[2]
         if len(change) == 3:
-            sine = np.clip(turned_back(sine, change[2] / self.radius), -STEEPEST, STEEPEST)
+            turn = np.clip(change[2] / self.radius, -STEEPEST, STEEPEST)
+            sine = np.clip(turned_back(sine, turn), -STEEPEST, STEEPEST)
         back = moved(np.array([0, 0, sine]), *change[:2])
         return np.array([motion[0] - back[0], motion[1] - back[1], sine])
+
+    def stepped(self, coarse: Floats, motion: Floats) -> Floats:
+        """(3,): the motion after `STEPS` steps."""
+        for _ in range(STEPS):
+            motion = self.step(coarse, motion)
+        return motion
 
     def correlation(self, coarse: Floats, motion: Floats) -> float:
         """Of the reference and the picture under it, where it reaches; 0 for one without contrast."""
@@ -193,11 +203,14 @@ class PoseSearch:
             that of the picture; and the correlation there, in [-1, 1].
         """
         exact = np.asarray(picture, np.float64)
-        motion = self.candidates.best(exact)
+        motion, straight = self.candidates.best(exact), np.zeros(3)
         for level in self.levels:
             coarse = level.rows @ exact @ level.columns.T
-            for _ in range(STEPS):
-                motion = level.step(coarse, motion)
+            motion = level.stepped(coarse, motion)
+            if level is self.levels[0]:
+                straight = level.stepped(coarse, straight)
+                gain = level.correlation(coarse, straight) - level.correlation(coarse, motion)
+                motion = straight if gain > CLEARLY_BETTER else motion
         grid = np.array([SHIFT_GRID, SHIFT_GRID, TURN_GRID])
         motion = np.round(motion * grid) / grid
         return motion, self.levels[-1].correlation(coarse, motion)
@@ -249,7 +262,7 @@ def sample(pictures: NDArray[T], x: Floats, y: Floats, *, outside: float | None 
 
 def _candidates(reference: Floats, size: tuple[float, float], motion: Motion) -> Candidates:
     height, width = size
-    h, w = _scaled(size, min(_COARSE_SIDE, max(reference.shape)))
+    h, w = _scaled(size, min(_COARSE_SIDE, max(reference.shape)), reference.shape)
     rows, columns = (
         resize_weights(side, n).astype(np.float64) for side, n in zip(reference.shape, (h, w), strict=True)
     )
@@ -259,6 +272,9 @@ def _candidates(reference: Floats, size: tuple[float, float], motion: Motion) ->
     level = Level(rows, columns, np.zeros((0, 0), np.float32), 1.0, size)
     # The reference as a turned part shows it: looked up where the turn came from.
     turned = [level.seen(coarse, np.array([0, 0, -math.sin(turn)])) for turn in turns]
+    # A long narrow picture turned far lies beside itself.
+    left = [i for i, (_, inside) in enumerate(turned) if 2 * np.sum(inside >= 1) >= h * w]
+    turns, turned = [turns[i] for i in left], [turned[i] for i in left]
     masks = np.stack([np.asarray(inside >= 1, np.float64) for _, inside in turned])
     values = np.stack([v for v, _ in turned])
     means = (values * masks).sum(axis=1) / masks.sum(axis=1)
@@ -279,7 +295,7 @@ def _candidates(reference: Floats, size: tuple[float, float], motion: Motion) ->
 
 
 def _level(reference: Floats, size: tuple[float, float], side: int, motion: Motion) -> Level:
-    shape = _scaled(size, side)
+    shape = _scaled(size, side, reference.shape)
     rows, columns = (
         _blurring(n) @ resize_weights(pixels, n).astype(np.float64)
         for pixels, n in zip(reference.shape, shape, strict=True)
@@ -305,7 +321,8 @@ def _blurring(n: int) -> Floats:
     return weights
 
 
-def _scaled(size: tuple[float, float], side: int) -> tuple[int, int]:
-    """The size with `side` pixels on its longer side, and one at least on the other."""
+def _scaled(size: tuple[float, float], side: int, pixels: tuple[int, ...]) -> tuple[int, int]:
+    """The size with `side` pixels on its longer side, and 8 on the other if there are so many."""
     scale = side / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    h, w = (max(min(_LEAST_SIDE, n), round(length * scale)) for n, length in zip(pixels, size, strict=True))
+    return h, w

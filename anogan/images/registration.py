@@ -23,6 +23,7 @@ Pixels = NDArray[Any]
 FloatMap = NDArray[np.float32]
 
 REFERENCE_IMAGES = 15
+_BLOCK = 2**16  # Pixels.
 # Below it the two pictures do not show the same part: boards of unlike designs reach 0.39.
 MIN_CORRELATION = 0.4
 SLACK = 0.1  # Pixels outside of the photograph that still come from it by nine tenths.
@@ -34,8 +35,8 @@ class Alignment:
 
     Attributes:
         warp: (2, 3) float64; reference coordinates (x, y, 1) -> image coordinates, pixels.
-        correlation: With the reference, under a gain and an offset of the light, in [-1, 1].
-        converged: False: no trustworthy motion was found and `warp` is the identity.
+        correlation: With the reference at the best motion that was found, in [-1, 1].
+        converged: False: that motion is not to be trusted, and `warp` is the identity.
     """
 
     warp: Floats
@@ -118,7 +119,7 @@ class Aligner:
         motion, correlation = self.pose_search.find(picture)
         if plausible(motion, correlation, self.pose_search):
             return Alignment(_warp(motion, self.pose_search), correlation, True)
-        return Alignment(np.eye(2, 3), 0.0, False)
+        return Alignment(np.eye(2, 3), correlation, False)
 
 
 def align_all(images: Sequence[Pixels], aligner: Aligner) -> tuple[list[Pixels], int]:
@@ -150,7 +151,7 @@ def make_aligner(images: Sequence[NDArray[Any]], motion: Motion, aspect: float =
 def make_reference(images: Sequence[NDArray[Any]], motion: Motion, aspect: float = 1.0) -> FloatMap:
     """The typical part in a typical pose, (H, W) float32 grey in [0, 1].
 
-    Up to 15 images are registered to the one whose shift is most ordinary; their median shows the part
+    Up to 15 images are registered to one of them in an ordinary place; their median shows the part
     sharply and without what is peculiar to one of them.
 
     Args:
@@ -165,16 +166,28 @@ def make_reference(images: Sequence[NDArray[Any]], motion: Motion, aspect: float
         raise ShapeError("a reference needs at least one image, and all of one size; set images.size.")
     places = evenly_spread(len(images), REFERENCE_IMAGES)
     greys = [grey(images[place], float(np.iinfo(images[place].dtype).max)) for place in places]
-    first = Aligner(greys[0], motion, aspect)
-    shifts = np.stack([first.estimate(other).warp[:, 2] for other in greys])
-    ordinary = int(np.abs(shifts - np.median(shifts, axis=0)).sum(axis=1).argmin())
-    centre = Aligner(greys[ordinary], motion, aspect)
+    centre = _typical(greys, motion, aspect)
     registered = []
     for other in greys:
         alignment = centre.estimate(other)
         if alignment.converged:
             registered.append(alignment.to_reference(other[..., None])[..., 0])
     return np.asarray(np.median(np.stack(registered or [centre.reference]), axis=0), np.float32)
+
+
+def _typical(greys: Sequence[FloatMap], motion: Motion, aspect: float) -> Aligner:
+    """One of them over which all can be laid, of ordinary shift; where there is none, that of most."""
+    best, most = Aligner(greys[0], motion, aspect), -1
+    for grey_picture in greys:
+        aligner = Aligner(grey_picture, motion, aspect)
+        found = [aligner.estimate(other) for other in greys]
+        if all(alignment.converged for alignment in found):
+            shifts = np.stack([alignment.warp[:, 2] for alignment in found])
+            ordinary = int(np.abs(shifts - np.median(shifts, axis=0)).sum(axis=1).argmin())
+            return Aligner(greys[ordinary], motion, aspect)
+        if (n := sum(alignment.converged for alignment in found)) > most:
+            best, most = aligner, n
+    return best
 
 
 def plausible(motion: Floats, correlation: float, search: PoseSearch) -> bool:
@@ -211,5 +224,10 @@ def _warped(values: NDArray[Any], warp: Floats, outside: float | None = None) ->
     """(H, W) or (H, W, C) float32: every pixel from where it comes."""
     pixels = np.asarray(values, np.float32)
     planes = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
-    found = sample(planes, *_places(warp, pixels.shape[:2]), outside=outside)
-    return np.ascontiguousarray(found.T).reshape(pixels.shape)
+    x, y = _places(warp, pixels.shape[:2])
+    # A few rows at a time stay in the cache.
+    blocks = [
+        sample(planes, x[i : i + _BLOCK], y[i : i + _BLOCK], outside=outside)
+        for i in range(0, len(x), _BLOCK)
+    ]
+    return np.ascontiguousarray(np.concatenate(blocks, axis=1).T).reshape(pixels.shape)

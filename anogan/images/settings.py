@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 
 from anogan.config import DEFAULT_CONFIG, Config, find_config, load_config
 from anogan.errors import ImageError
@@ -26,7 +27,7 @@ _FOR_BOARDS: Mapping[str | None, str] = {None: "pcb", "edge": "pcb-edge"}
 _FOR_OWN_SIZES: Mapping[str | None, str] = {None: "magnetic-tile"}
 _FOR_ONE_DESIGN: Mapping[str | None, str] = {None: "aligned"}
 _SIZE_KEYS = ("images.size=", "images.on_mixed_sizes=")
-_TILE_KEYS = ("images.size=", "tiles.")
+_TILE_KEYS = ("images.size=", "images.on_mixed_sizes=keep", "tiles.")
 
 
 def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> tuple[Config, str | None]:
@@ -99,7 +100,8 @@ class _FirstLook:
     @cached_property
     def show_one_design(self) -> bool:
         """Whether they show one design that lies alike in each, or can be laid so."""
-        return show_one_design([detail for _, detail in self._looks])
+        aspects = [info.width / info.height for info in self.infos]
+        return show_one_design([detail for _, detail in self._looks], median(aspects) if aspects else 1.0)
 
     @cached_property
     def _looks(self) -> list[tuple[bool, Detail]]:

@@ -100,17 +100,30 @@ class Model:
             # Images stay in one memory layout through all networks: a score must not depend on it.
             module.eval().requires_grad_(False).to(device)
         scales = torch.from_numpy(np.array(arrays["discriminator"][_SCALES])).to(device)
-        return cls(config, networks, scales, head, image_size, _aligner(config, arrays), perceptual, memory)
+        return cls(
+            config,
+            networks,
+            scales,
+            head,
+            image_size,
+            _aligner(config, arrays, image_size),
+            perceptual,
+            memory,
+        )
 
 
-def _aligner(config: Config, arrays: Arrays) -> Aligner | None:
+def _aligner(config: Config, arrays: Arrays, image_size: tuple[int, int] | None) -> Aligner | None:
     motion = config.images.registration
     if motion == "none":
         return None
     found = arrays.get(_REGISTRATION, {})
-    if _REFERENCE not in found:
-        raise BundleError("The model registers parts but holds no reference picture; fit the model again.")
-    return Aligner(np.asarray(found[_REFERENCE], np.float32), motion, float(found.get(_ASPECT, 1.0)))
+    reference, aspect = (found.get(name, np.zeros(())) for name in (_REFERENCE, _ASPECT))
+    # Models of before the aspect was kept were registered by another method, and calibrated with that.
+    if reference.shape != image_size or not (aspect.size == 1 and 0 < float(aspect) < np.inf):
+        raise BundleError(
+            "The model registers parts but holds no reference picture for that; fit the model again."
+        )
+    return Aligner(np.asarray(reference, np.float32), motion, float(aspect))
 
 
 def _load(name: str, module: nn.Module, arrays: Arrays) -> None:

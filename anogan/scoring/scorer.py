@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anogan.calibration import PARTS, Calibration, combine, part_name, refuse_all_border, smooth, spread
-from anogan.errors import CalibrationError, ImageError, ShapeError
+from anogan.errors import CalibrationError, ConfigError, ImageError, ShapeError
 from anogan.gan.condition import condition_dim, image_of, tile_conditions, with_condition
 from anogan.gan.device import full_float32
 from anogan.images.decode import Pixels, as_model_image, read_image, several
@@ -69,9 +69,11 @@ class Scorer:
             steps: Overrides `search.steps`.
 
         Raises:
-            ConfigError: The threshold is not finite, or the steps are below 0.
+            ConfigError: The threshold is not finite, the steps are below 0, or config and aligner disagree.
         """
         check_overrides(threshold, steps)
+        if (model.aligner is None) != (model.config.images.registration == "none"):
+            raise ConfigError("images.registration and the model's aligner go together; fit the model again.")
         self.model, self.config = model, model.config
         self.calibration = calibration
         self._threshold, self.steps = threshold, steps

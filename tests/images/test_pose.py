@@ -65,13 +65,36 @@ def test_light_and_noise_hardly_move_the_part() -> None:
         assert corner_error(search.find(other)[0], (6, -4), 3) < 0.3
 
 
-def test_a_stain_hardly_moves_the_part() -> None:
+@pytest.mark.parametrize("grey_level", [0.0, 0.5, 0.92])
+def test_a_stain_hardly_moves_the_part(grey_level: float) -> None:
     shown = picture((6, -4), 3)
-    shown[40:80, 60:100] = 0
+    shown[40:80, 60:100] = grey_level
     assert corner_error(PoseSearch.of(picture(), "euclidean").find(shown)[0], (6, -4), 3) < 0.3
 
 
-@pytest.mark.parametrize("size", [(8, 8), (5, 40), (33, 7), (1, 9)])
+def test_a_part_that_lies_straight_is_found_below_a_glare_over_a_fifth_of_it() -> None:
+    shown = picture((1, -2), 0.5)
+    shown[20:80, 30:100] = 0.92
+    motion, correlation = PoseSearch.of(picture(), "euclidean").find(shown)
+    assert corner_error(motion, (1, -2), 0.5) < 1
+    assert correlation > 0.3
+
+
+@pytest.mark.parametrize("size", [(32, 512), (512, 40), (24, 1024)])
+def test_a_long_narrow_part_is_found(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    height, width = size
+    long = cv2.GaussianBlur(rng.random((height + 80, width + 80)).astype(np.float32), (0, 0), 3)
+    search = PoseSearch.of(long[40 : 40 + height, 40 : 40 + width], "euclidean")
+    y, x = (max(1, round(0.03 * n)) for n in size)
+    moved_there = long[40 + y : 40 + y + height, 40 - x : 40 - x + width]
+    motion, correlation = search.find(moved_there)
+    assert correlation > 0.9
+    np.testing.assert_allclose(motion[:2], (x, -y), atol=0.3)
+    assert abs(motion[2]) < 0.01
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 40), (33, 7), (1, 9), (1, 8), (2, 2), (2, 3)])
 def test_pictures_of_a_few_pixels_give_a_motion_and_no_accident(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     search = PoseSearch.of(rng.random(size), "euclidean")

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from anogan.errors import ShapeError
-from anogan.images.registration import Aligner, Alignment, align_all, grey, make_reference
+from anogan.images.registration import Aligner, Alignment, align_all, grey, make_aligner, make_reference
+from anogan.images.sample_board import draw_board
 
 SIZE = (96, 120)
 
@@ -137,6 +138,13 @@ def test_reference_lies_in_the_pose_of_an_ordinary_part() -> None:
     images = [part((12.0, 8.0)), *(part((0.2 * i, 0.0)) for i in range(6))]
     _, alignment = Aligner(make_reference(images, "translation"), "translation").align(part(), 255)
     assert np.abs(alignment.warp[:, 2]).max() < 2.0
+
+
+def test_a_reference_is_no_part_that_few_others_can_be_laid_over() -> None:
+    """The first one lies furthest off; some of the others cannot be laid over it, but over each other."""
+    boards = [draw_board(seed, 128, shift=0.2, turn=15)[0] for seed in range(30)]
+    aligner = make_aligner(boards, "euclidean")
+    assert align_all(boards, aligner)[1] <= 6, "11 of them over the first one's like"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

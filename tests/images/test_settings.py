@@ -81,10 +81,13 @@ def test_photographs_of_one_design_in_one_place_get_the_settings_that_see_it_who
     assert note == f"{ONE_DESIGN}, so the settings are those of --config aligned."
 
 
-@pytest.mark.parametrize("cut", ["tiles.size=64", "images.size=[192,192]"])
-def test_how_images_are_cut_stays_what_was_asked_for(cut: str, repository: Path) -> None:
-    assert fitting_config(None, [cut], repository / "datasets" / "pcb") == (
-        load_config("default", [cut]),
+@pytest.mark.parametrize(
+    "asked",
+    [["tiles.size=64"], ["images.size=[192,192]"], ["images.on_mixed_sizes=keep", "calibration.map=global"]],
+)
+def test_how_images_are_cut_stays_what_was_asked_for(asked: list[str], repository: Path) -> None:
+    assert fitting_config(None, asked, repository / "datasets" / "pcb") == (
+        load_config("default", asked),
         None,
     )
 

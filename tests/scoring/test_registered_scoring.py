@@ -93,9 +93,16 @@ def test_reference_is_part_of_the_model() -> None:
     assert again is not None
     np.testing.assert_array_equal(again.reference, aligner.reference)
     assert (again.motion, again.aspect) == ("translation", 1.25)
-    del arrays["registration"]
-    with pytest.raises(BundleError, match="reference"):
-        Model.from_arrays(model.config, arrays, (SIZE, SIZE), model.feature_scales.device)
+    its = arrays["registration"]
+    wrong: list[dict[str, NDArray[Any]]] = [{}, {"reference": its["reference"]}]
+    wrong += [its | {"reference": np.zeros((9, 9), np.float32)}, its | {"pixel_aspect": np.array(np.nan)}]
+    for found in wrong:
+        with pytest.raises(BundleError, match="reference"):
+            Model.from_arrays(
+                model.config, arrays | {"registration": found}, (SIZE, SIZE), model.feature_scales.device
+            )
+    with pytest.raises(ConfigError, match="aligner"):
+        Scorer(replace(model, aligner=None))
 
 
 def test_registration_needs_images_of_one_size() -> None:
