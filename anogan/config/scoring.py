@@ -85,8 +85,8 @@ class ScoreConfig(Section):
     select: bool = Field(
         False,
         description="Let `fit` replace the weights, smoothing and pooling below, and (unless parts are "
-        "registered) `calibration.map: per-pixel`, by what best tells synthetic defects on held-out good images, and leave the memory of "
-        "false alarms away where it hides them.",
+        "registered) `calibration.map: per-pixel`, by what best tells synthetic defects on held-out good "
+        "images, and leave the memory of false alarms away where it hides them.",
     )
     residual_weight: float = Field(1.0, ge=0, description="Of |x - G(z)| per pixel.")
     discrimination_weight: float = Field(0.1, ge=0, description="Of the difference of D's features.")
