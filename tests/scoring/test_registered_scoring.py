@@ -17,6 +17,7 @@ from anogan.images.registration import Aligner, grey
 from anogan.images.sample_board import draw_board
 from anogan.inspection import Verdict
 from anogan.recipes import fit, load_scorer
+from anogan.recipes.good_images import pixel_aspect
 from anogan.scoring import Model, Scorer
 from tests.export.conftest import build_model, build_torch_scorer, small_config
 
@@ -141,3 +142,11 @@ def test_fit_registers_its_images_and_its_model_goes_on_registering(tmp_path: Pa
     assert all(alignment is not None and alignment.converged for alignment in maps)
     moved = maps[1].warp[:, 2] - maps[0].warp[:, 2]  # type: ignore[union-attr]
     np.testing.assert_allclose(moved, [12, 12], atol=0.3)
+
+
+def test_stretched_photographs_keep_the_aspect_of_their_pixels(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for path in paths:
+        cv2.imwrite(str(path), np.zeros((40, 100, 3), np.uint8))
+    assert pixel_aspect(paths, (80, 50)) == (100 / 50) / (40 / 80)
+    assert pixel_aspect(paths, None) == 1
