@@ -1,7 +1,7 @@
 """`anogan.images.pose` as ONNX nodes: where a part lies.
 
 The numbers are those of NumPy: motions are computed in float64 and rounded to one grid, so that the last bits
-of a sum decide nothing.
+of a sum next to never decide.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from anogan.images.pose import (
     CLEARLY_BETTER,
     LEAST_CONTRAST,
     NOTHING,
-    PULL,
     RIDGE,
     SHIFT_GRID,
     STEEPEST,
@@ -56,9 +55,8 @@ def _best_candidate(g: Graph, grey: str, candidates: Candidates) -> str:
     coarse = _coarse(g, grey, candidates.rows, candidates.columns)
     flat = g.op("Reshape", coarse, g.i64([0, -1]))
     centred = g.op("Sub", flat, g.op("ReduceMean", flat, g.i64([1])))
-    under, masks, templates = candidates.under, candidates.masks.T, candidates.templates.T
-    n, theirs = under @ masks, under @ templates
-    their_spread = under @ templates**2 - theirs**2 / n
+    masks, templates = candidates.masks.T, candidates.templates.T
+    n, theirs, their_spread = candidates.overlaps
     beyond = g.op("Pad", centred, g.i64([0, 0, 0, 1]), g.f64(0))
     views = g.op("Gather", beyond, g.constant(candidates.windows, np.int32), axis=1)
     ours = g.op("MatMul", views, g.f64(masks))
@@ -144,13 +142,12 @@ def _entry(g: Graph, rows: str, column: int) -> str:
 def _changed(g: Graph, motion: str, found: str, level: Level) -> str:
     """The motion (N, 3) after what a step found (N, m)."""
     contrast = g.op("Max", g.op("Gather", found, g.i64([1]), axis=1), g.f64(LEAST_CONTRAST))
-    pull = PULL * level.size[1] / level.shape[1]
     changes = [
         g.op(
             "Clip",
             g.op("Div", g.op("Gather", found, g.i64([place]), axis=1), contrast),
-            g.f64(-pull),
-            g.f64(pull),
+            g.f64(-level.pull),
+            g.f64(level.pull),
         )
         for place in range(2, level.design.shape[1])
     ]

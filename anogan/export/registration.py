@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from anogan.export.graph import DOUBLE, FLOAT, INT64, Graph
 from anogan.export.pose import columns_of, cosine_of, find_motion, grid, moved, sample
-from anogan.images.pose import MAX_ROTATION, MAX_SHIFT, PoseSearch
+from anogan.images.pose import PoseSearch
 from anogan.images.registration import MIN_CORRELATION, SLACK
 
 
@@ -79,9 +78,7 @@ def _between(g: Graph, places: str, n: int) -> str:
 
 def _plausible(g: Graph, motion: str, correlation: str, search: PoseSearch) -> str:
     """`anogan.images.registration.plausible`, (N,) bool."""
-    height, width = search.size
-    limits = g.f64([MAX_SHIFT * width * search.aspect, MAX_SHIFT * height, math.sin(MAX_ROTATION)])
-    beyond = g.cast(g.op("Greater", g.op("Abs", motion), limits), INT64)
+    beyond = g.cast(g.op("Greater", g.op("Abs", motion), g.f64(search.limits)), INT64)
     near = g.op("Equal", g.op("ReduceSum", beyond, g.i64([1]), keepdims=0), g.i64(0))
     shown = g.op("GreaterOrEqual", g.op("Squeeze", correlation, g.i64([1])), g.f64(MIN_CORRELATION))
     return g.op("And", near, shown)
@@ -89,17 +86,27 @@ def _plausible(g: Graph, motion: str, correlation: str, search: PoseSearch) -> s
 
 def _sources(g: Graph, pose: Pose) -> tuple[str, str]:
     """(N, H W) each: where x and y of every pixel of the registered image come from."""
-    x, y = moved(g, pose.sine, pose.cosine, pose.shift_x, pose.shift_y, _from_centre(g, pose))
-    return _to_pixels(g, x, y, pose)
+
+    def write(g: Graph) -> tuple[str, ...]:
+        x, y = moved(g, pose.sine, pose.cosine, pose.shift_x, pose.shift_y, _from_centre(g, pose))
+        return _to_pixels(g, x, y, pose)
+
+    x, y = g.once(("sources", pose), write)
+    return x, y
 
 
 def _ways_back(g: Graph, pose: Pose) -> tuple[str, str]:
     """(N, H W) each: where every pixel of the photograph lies in the reference."""
-    x, y = _from_centre(g, pose)
-    x, y = g.op("Sub", x, pose.shift_x), g.op("Sub", y, pose.shift_y)
-    zero = g.f64(0)
-    x, y = moved(g, g.op("Neg", pose.sine), pose.cosine, zero, zero, (x, y))
-    return _to_pixels(g, x, y, pose)
+
+    def write(g: Graph) -> tuple[str, ...]:
+        x, y = _from_centre(g, pose)
+        x, y = g.op("Sub", x, pose.shift_x), g.op("Sub", y, pose.shift_y)
+        zero = g.f64(0)
+        x, y = moved(g, g.op("Neg", pose.sine), pose.cosine, zero, zero, (x, y))
+        return _to_pixels(g, x, y, pose)
+
+    x, y = g.once(("ways back", pose), write)
+    return x, y
 
 
 def _from_centre(g: Graph, pose: Pose) -> tuple[str, str]:

@@ -69,15 +69,21 @@ class Candidates:
         """(S, h w); 1 where the picture lies under the reference."""
         return np.asarray(self.windows < self.windows.shape[1], np.float64)
 
+    @cached_property
+    def overlaps(self) -> tuple[Floats, Floats, Floats]:
+        """(S, K) each: pixels in the overlap with the picture, the reference's sum and spread there."""
+        n, theirs = self.under @ self.masks.T, self.under @ self.templates.T
+        return n, theirs, self.under @ self.templates.T**2 - theirs**2 / n
+
     def best(self, picture: Floats) -> Floats:
         """(3,): the motion whose overlap is correlated highest."""
         coarse = (self.rows @ picture @ self.columns.T).ravel()
         seen = np.append(coarse - coarse.mean(), 0.0)[self.windows]
-        under, masks, templates = self.under, self.masks.T, self.templates.T
-        n = under @ masks
-        ours, theirs = seen @ masks, under @ templates
+        masks, templates = self.masks.T, self.templates.T
+        n, theirs, their_spread = self.overlaps
+        ours = seen @ masks
         covariance = seen @ templates - ours * theirs / n
-        spread = (seen**2 @ masks - ours**2 / n) * (under @ templates**2 - theirs**2 / n)
+        spread = (seen**2 @ masks - ours**2 / n) * their_spread
         correlation = covariance / np.sqrt(np.maximum(spread, NOTHING))
         return np.asarray(self.motions[int(correlation.argmax())])
 
@@ -115,6 +121,16 @@ class Level:
         y, x = np.mgrid[:h, :w] + 0.5
         return (x * (width / w) - width / 2).ravel(), (y * (height / h) - height / 2).ravel()
 
+    @cached_property
+    def exact_design(self) -> Floats:
+        """`design` in the precision of the sums."""
+        return self.design.astype(np.float64)
+
+    @property
+    def pull(self) -> float:
+        """How far a step moves at most."""
+        return PULL * self.size[1] / self.shape[1]
+
     def seen(self, coarse: Floats, motion: Floats) -> tuple[Floats, Floats]:
         """(h w,) each: the picture under the moved reference, and 0 to 1, how far it reaches there."""
         (height, width), (h, w) = self.size, self.shape
@@ -126,13 +142,12 @@ class Level:
     def step(self, coarse: Floats, motion: Floats) -> Floats:
         """(3,): a better motion."""
         values, weights = self.seen(coarse, motion)
-        design = self.design.astype(np.float64)
+        design = self.exact_design
         weighted = design * weights[:, None]
         normal = weighted.T @ design
         normal += np.diag(RIDGE * np.diag(normal) + NOTHING)
         found = np.linalg.solve(normal, weighted.T @ values)
-        pull = PULL * self.size[1] / self.shape[1]
-        change = np.clip(found[2:] / max(found[1], LEAST_CONTRAST), -pull, pull)
+        change = np.clip(found[2:] / max(found[1], LEAST_CONTRAST), -self.pull, self.pull)
         sine = motion[2]
         if len(change) == 3:
             turn = np.clip(change[2] / self.radius, -STEEPEST, STEEPEST)
@@ -150,7 +165,7 @@ class Level:
         """Of the reference and the picture under it, where it reaches; 0 for one without contrast."""
         values, weights = self.seen(coarse, motion)
         total = max(float(weights.sum()), NOTHING)
-        ours, theirs = (v - (weights @ v) / total for v in (values, self.design[:, 1].astype(np.float64)))
+        ours, theirs = (v - (weights @ v) / total for v in (values, self.exact_design[:, 1]))
         spread = float(weights @ ours**2) * float(weights @ theirs**2)
         return float(weights @ (ours * theirs)) / math.sqrt(max(spread, NOTHING))
 
@@ -191,6 +206,12 @@ class PoseSearch:
             sides.append(sides[-1] // 2)
         levels = tuple(_level(picture, size, side, motion) for side in reversed(sides))
         return cls((height, width), aspect, _candidates(picture, size, motion), levels)
+
+    @property
+    def limits(self) -> Floats:
+        """(3,): the greatest shift x, shift y and sine of a turn by which a part may lie aside."""
+        height, width = self.size
+        return np.array([MAX_SHIFT * width * self.aspect, MAX_SHIFT * height, math.sin(MAX_ROTATION)])
 
     def find(self, picture: NDArray[Any]) -> tuple[Floats, float]:
         """The motion and how well it fits.

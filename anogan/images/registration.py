@@ -6,7 +6,6 @@ off looks anomalous along all its edges.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.errors import ShapeError
-from anogan.images.pose import MAX_ROTATION, MAX_SHIFT, Floats, Motion, PoseSearch, sample
+from anogan.images.pose import Floats, Motion, PoseSearch, sample
 from anogan.images.spread import evenly_spread
 
 Pixels = NDArray[Any]
@@ -198,10 +197,7 @@ def plausible(motion: Floats, correlation: float, search: PoseSearch) -> bool:
         correlation: Its fit.
         search: What found it.
     """
-    height, width = search.size
-    shift = np.abs(motion[:2]) / (width * search.aspect, height)
-    turned_far = abs(motion[2]) > math.sin(MAX_ROTATION)
-    return bool(correlation >= MIN_CORRELATION and shift.max() <= MAX_SHIFT and not turned_far)
+    return bool(correlation >= MIN_CORRELATION and np.all(np.abs(motion) <= search.limits))
 
 
 def _warp(motion: Floats, search: PoseSearch) -> Floats:
