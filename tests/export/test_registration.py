@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from anogan.calibration import conformal_threshold
 from anogan.export import export_scorer
 from anogan.export.build import build_scorer
-from anogan.export.graph import BOOL, DOUBLE, FLOAT, Graph
+from anogan.export.graph import BOOL, DOUBLE, FLOAT, Graph, Precision
 from anogan.export.pieces import build_pieces
 from anogan.export.registration import find_pose, from_reference, seen, to_reference
 from anogan.images.registration import Aligner, Alignment, Motion, grey
@@ -180,6 +182,54 @@ def test_station_tells_whether_the_part_was_registered(tmp_path: Any) -> None:
         build_torch_scorer(build_model(small_config(), SIZE)), tmp_path / "plain.onnx", images=images
     )
     assert StationScorer(plain.path, providers=["cpu"]).score(images)[0].registered is None
+
+
+@pytest.mark.parametrize("precision", ["fp16", "mixed", "int8"])
+def test_smaller_weights_find_the_same_pose(precision: Precision, tmp_path: Path) -> None:
+    scorer = build_torch_scorer(registering_model())
+    good = [part(shift, degrees) for shift, degrees in MOTIONS]
+    exported = export_scorer(
+        scorer, tmp_path / "s.onnx", images=[good[2], black()], precision=precision, good_images=good
+    )
+    whole = export_scorer(scorer, tmp_path / "whole.onnx", images=[black()])
+    station, single = (StationScorer(path, providers=["cpu"]) for path in (exported.path, whole.path))
+    images = [*good, black()]
+    found, wanted = station.score(images), single.score(images)
+    assert [f.registered for f in found] == [f.registered for f in wanted]
+    for got, want in zip(found, wanted, strict=True):
+        # What registration invents is left out of the map: the same places, to the pixel.
+        np.testing.assert_array_equal(got.anomaly_map == 0, want.anomaly_map == 0)
+        assert got.score == pytest.approx(want.score, rel=5e-2)
+    assert exported.parity.batch_identical
+
+
+def test_thresholds_of_cut_searches_count_the_registered_parts(tmp_path: Path) -> None:
+    scorer = build_torch_scorer(registering_model())
+    good = [part(shift, degrees) for shift, degrees in MOTIONS]
+    exported = export_scorer(scorer, tmp_path / "s.onnx", images=good[:1], good_images=good, cut_steps=[1])
+    station = StationScorer(exported.path, providers=["cpu"], steps=1)
+    found = station.score([*good, black()])
+    assert [inspection.registered for inspection in found] == [True] * len(good) + [False]
+    cut = exported.manifest.calibrations[-1]
+    assert scorer.calibration is not None
+    wanted = conformal_threshold([f.score for f in found[:-1]], scorer.calibration.estimate.requested)
+    assert (cut.steps, cut.n_good) == (1, len(good))
+    assert cut.threshold == pytest.approx(wanted.threshold)
+
+
+def test_variants_are_laid_over_one_reference() -> None:
+    names = ["red", "blue"]
+    model = registering_model(network={"condition": "variant", "variants": names})
+    scorer, run = scorers(model, map_size=SIZE)
+    images = [part((5.0, -3.0), 4.0), part((5.0, -3.0), 4.0), black()]
+    got = run(image=np.stack(images), variant=np.array([0, 1, 1], np.int64))
+    wanted = [
+        scorer.score([image], variant)[0]
+        for image, variant in zip(images, ["red", "blue", "blue"], strict=True)
+    ]
+    assert got["registered"].tolist() == [f.registered for f in wanted] == [True, True, False]
+    np.testing.assert_allclose(got["score"], [f.score for f in wanted], rtol=1e-4)
+    assert got["score"][0] != got["score"][1]
 
 
 def test_pieces_register_as_the_whole_file_does() -> None:
