@@ -85,6 +85,9 @@ class Scorer {
     const auto input = type.GetTensorTypeAndShapeInfo();
     element_ = input.GetElementType();
     shape_ = input.GetShape();
+    Ort::AllocatorWithDefaultOptions allocator;
+    for (size_t i = 0; i < session_.GetOutputCount(); ++i)
+      registers_ = registers_ || std::string(session_.GetOutputNameAllocated(i, allocator).get()) == "registered";
   }
 
   // The result as JSON; `rejected` is set when the part is.
@@ -97,17 +100,19 @@ class Scorer {
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
     const auto input = Ort::Value::CreateTensor(memory, image.data.data(), image.data.size(), shape.data(), 4, element);
     const char* inputs[] = {"image"};  // threshold, review_threshold and steps keep their defaults.
-    const char* outputs[] = {"score", "verdict", "residual_score", "discrimination_score", "steps_used"};
-    const auto found = session_.Run(Ort::RunOptions{nullptr}, inputs, &input, 1, outputs, 5);
+    const char* outputs[] = {"score", "verdict", "residual_score", "discrimination_score", "steps_used", "registered"};
+    const auto found = session_.Run(Ort::RunOptions{nullptr}, inputs, &input, 1, outputs, registers_ ? 6 : 5);
     const int64_t verdict = *found[1].GetTensorData<int64_t>();
     rejected = rejected || verdict == 2;
+    const char* told[] = {", \"registered\": false", ", \"registered\": true"};
+    const char* registered = registers_ ? told[*found[5].GetTensorData<bool>()] : "";
     static const char* names[] = {"pass", "review", "reject"};
     char line[256];
     std::snprintf(line, sizeof line,
                   ", \"score\": %.9g, \"verdict\": \"%s\", \"residual_score\": %.9g, \"discrimination_score\": %.9g, "
-                  "\"steps_used\": %lld}",
+                  "\"steps_used\": %lld%s}",
                   *found[0].GetTensorData<float>(), names[verdict], *found[2].GetTensorData<float>(),
-                  *found[3].GetTensorData<float>(), static_cast<long long>(*found[4].GetTensorData<int64_t>()));
+                  *found[3].GetTensorData<float>(), static_cast<long long>(*found[4].GetTensorData<int64_t>()), registered);
     return "{\"path\": " + quoted(path.u8string()) + line;
   }
 
@@ -122,6 +127,7 @@ class Scorer {
   Ort::Session session_;
   ONNXTensorElementDataType element_{};
   std::vector<int64_t> shape_;
+  bool registers_ = false;  // Whether it lays parts over a reference: only then there is such an output.
 };
 
 int main(int argc, char** argv) try {
