@@ -24,6 +24,7 @@ from anogan.images.pose import (
     Floats,
     Level,
     PoseSearch,
+    Raster,
 )
 
 
@@ -35,16 +36,16 @@ def find_motion(g: Graph, grey: str, search: PoseSearch) -> tuple[str, str]:
         grey: (N, H, W) float64 in [0, 1].
         search: Of the reference.
     """
-    motion = _best_candidate(g, grey, search.candidates)
-    for level in search.levels:
-        picture = _coarse(g, grey, level.rows, level.columns)
-        flat = g.op("Reshape", picture, g.i64([0, -1]))
-        start, motion = motion, _stepped(g, flat, motion, level)
-        if level is search.levels[0]:
-            straight = _stepped(g, flat, g.op("Mul", start, g.f64(0)), level)
-            fits = (_correlation(g, flat, its, level) for its in (straight, motion))
-            is_better = g.op("Greater", g.op("Sub", *fits), g.f64(CLEARLY_BETTER))
-            motion = g.op("Where", is_better, straight, motion)
+    first, *finer = search.levels
+    flat = _coarse(g, grey, first.raster)
+    best = _best_candidate(g, grey, search.candidates)
+    motion, straight = (_stepped(g, flat, start, first) for start in (best, g.op("Mul", best, g.f64(0))))
+    fits = (_correlation(g, flat, its, first) for its in (straight, motion))
+    is_better = g.op("Greater", g.op("Sub", *fits), g.f64(CLEARLY_BETTER))
+    motion = g.op("Where", is_better, straight, motion)
+    for level in finer:
+        flat = _coarse(g, grey, level.raster)
+        motion = _stepped(g, flat, motion, level)
     fineness = g.f64([SHIFT_GRID, SHIFT_GRID, TURN_GRID])
     motion = g.op("Div", g.op("Round", g.op("Mul", motion, fineness)), fineness)
     return motion, _correlation(g, flat, motion, search.levels[-1])
@@ -52,8 +53,7 @@ def find_motion(g: Graph, grey: str, search: PoseSearch) -> tuple[str, str]:
 
 def _best_candidate(g: Graph, grey: str, candidates: Candidates) -> str:
     """`Candidates.best`, (N, 3)."""
-    coarse = _coarse(g, grey, candidates.rows, candidates.columns)
-    flat = g.op("Reshape", coarse, g.i64([0, -1]))
+    flat = _coarse(g, grey, candidates.raster)
     centred = g.op("Sub", flat, g.op("ReduceMean", flat, g.i64([1])))
     masks, templates = candidates.masks.T, candidates.templates.T
     n, theirs, their_spread = candidates.overlaps
@@ -71,8 +71,10 @@ def _best_candidate(g: Graph, grey: str, candidates: Candidates) -> str:
     return g.op("Gather", g.f64(candidates.motions), best, axis=0)
 
 
-def _coarse(g: Graph, grey: str, rows: Floats, columns: Floats) -> str:
-    return g.op("MatMul", g.op("MatMul", g.f64(rows), grey), g.f64(columns.T))
+def _coarse(g: Graph, grey: str, raster: Raster) -> str:
+    """`Raster.of`, (N, h w)."""
+    coarse = g.op("MatMul", g.op("MatMul", g.f64(raster.rows), grey), g.f64(raster.columns.T))
+    return g.op("Reshape", coarse, g.i64([0, -1]))
 
 
 def _stepped(g: Graph, picture: str, motion: str, level: Level) -> str:
@@ -85,7 +87,7 @@ def _stepped(g: Graph, picture: str, motion: str, level: Level) -> str:
 
     def trip(body: Graph, inputs: list[str]) -> list[str]:
         _, going, now = inputs
-        values, weights = _seen_at(body, picture, now, level)
+        values, weights = _seen_at(body, picture, now, level.raster)
         normal = body.op("Reshape", body.op("MatMul", weights, products), body.i64([-1, m, m]))
         ridge = body.op("Mul", normal, body.f64(RIDGE * np.eye(m)))
         normal = body.op("Add", body.op("Add", normal, ridge), body.f64(NOTHING * np.eye(m)))
@@ -96,21 +98,21 @@ def _stepped(g: Graph, picture: str, motion: str, level: Level) -> str:
     return g.op("Loop", g.i64(STEPS), g.constant(True, np.bool_), motion, body=body)
 
 
-def _seen_at(g: Graph, picture: str, motion: str, level: Level) -> tuple[str, str]:
-    """`Level.seen`, (N, h w) each."""
-    (height, width), (h, w) = level.size, level.shape
+def _seen_at(g: Graph, picture: str, motion: str, raster: Raster) -> tuple[str, str]:
+    """`Raster.seen`, (N, h w) each."""
+    (height, width), (h, w) = raster.size, raster.shape
     shift_x, shift_y, sine = columns_of(g, motion)
-    from_x, from_y = level.places
+    from_x, from_y = raster.places
     places = grid(g, from_x[:w], from_y[::w])
     x, y = moved(g, sine, cosine_of(g, sine), shift_x, shift_y, places)
-    x, y = _on_level(g, x, width, w), _on_level(g, y, height, h)
+    x, y = _on_raster(g, x, width, w), _on_raster(g, y, height, h)
     inside = g.op("Mul", _reach(g, x, w), _reach(g, y, h))
     planes = g.op("Unsqueeze", picture, g.i64([1]))
     return g.op("Squeeze", sample(g, planes, x, y, (h, w), DOUBLE, None), g.i64([1])), inside
 
 
-def _on_level(g: Graph, places: str, side: float, n: int) -> str:
-    """From places in the whole picture, seen from its centre, to pixels of a level."""
+def _on_raster(g: Graph, places: str, side: float, n: int) -> str:
+    """From places in the whole picture, seen from its centre, to pixels of a raster."""
     whole = g.op("Mul", g.op("Add", places, g.f64(side / 2)), g.f64(n / side))
     return g.op("Sub", whole, g.f64(0.5))
 
@@ -165,7 +167,7 @@ def _changed(g: Graph, motion: str, found: str, level: Level) -> str:
 
 def _correlation(g: Graph, picture: str, motion: str, level: Level) -> str:
     """`Level.correlation`, (N, 1)."""
-    values, weights = _seen_at(g, picture, motion, level)
+    values, weights = _seen_at(g, picture, motion, level.raster)
     reference = g.cast(g.constant(level.design[:, 1]), DOUBLE)
     total = g.op("Max", _total(g, weights), g.f64(NOTHING))
     ours = _centred(g, values, weights, total)

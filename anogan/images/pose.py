@@ -44,12 +44,50 @@ _BLUR = np.array([1, 4, 6, 4, 1]) / 16
 
 
 @dataclass(frozen=True, eq=False)
-class Candidates:
-    """Every shift and turn of the coarse reference.
+class Raster:
+    """The pixels of a coarser picture.
 
     Attributes:
         rows: (h, H); with `columns` (w, W) a grey picture P becomes coarse, rows P columns^T.
         columns: See `rows`.
+        size: Height and width of the whole picture, in which a pixel is 1 high; see `PoseSearch`.
+    """
+
+    rows: Floats
+    columns: Floats
+    size: tuple[float, float]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(h, w)."""
+        return len(self.rows), len(self.columns)
+
+    @cached_property
+    def places(self) -> tuple[Floats, Floats]:
+        """(h w,) each: x and y of its pixels in the whole picture, from the centre."""
+        (height, width), (h, w) = self.size, self.shape
+        y, x = np.mgrid[:h, :w] + 0.5
+        return (x * (width / w) - width / 2).ravel(), (y * (height / h) - height / 2).ravel()
+
+    def of(self, picture: Floats) -> Floats:
+        """(h, w): a whole picture (H, W) in these pixels."""
+        return np.asarray(self.rows @ picture @ self.columns.T)
+
+    def seen(self, coarse: Floats, motion: Floats) -> tuple[Floats, Floats]:
+        """(h w,) each: what a picture (h, w) shows under moved pixels; how far it reaches there, 0 to 1."""
+        (height, width), (h, w) = self.size, self.shape
+        x, y = moved(motion, *self.places)
+        x, y = (x + width / 2) * (w / width) - 0.5, (y + height / 2) * (h / height) - 0.5
+        inside = reach(x, w) * reach(y, h)
+        return sample(coarse[None], x, y)[0], inside
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Every shift and turn of the coarse reference.
+
+    Attributes:
+        raster: The coarse picture's.
         windows: (S, h w) int64; for each shift the places of the coarse picture under those of the reference,
             h w where there are none.
         templates: (K, h w); the reference at each turn less its mean, 0 where a turn left nothing.
@@ -57,8 +95,7 @@ class Candidates:
         motions: (S K, 3); shift x, shift y and the sine of the turn.
     """
 
-    rows: Floats
-    columns: Floats
+    raster: Raster
     windows: NDArray[np.int64]
     templates: Floats
     masks: Floats
@@ -77,7 +114,7 @@ class Candidates:
 
     def best(self, picture: Floats) -> Floats:
         """(3,): the motion whose overlap is correlated highest."""
-        coarse = (self.rows @ picture @ self.columns.T).ravel()
+        coarse = self.raster.of(picture).ravel()
         seen = np.append(coarse - coarse.mean(), 0.0)[self.windows]
         masks, templates = self.masks.T, self.templates.T
         n, theirs, their_spread = self.overlaps
@@ -92,34 +129,16 @@ class Candidates:
 class Level:
     """The reference at one resolution, as the equations of a step need it.
 
-    Lengths are in units of the whole picture, in which a pixel is 1 high; see `PoseSearch`.
-
     Attributes:
-        rows: (h, H); with `columns` (w, W) as in `Candidates`, slightly blurred.
-        columns: See `rows`.
+        raster: Its pixels, slightly blurred.
         design: (h w, 2 + M) float32; 1, the reference less its mean, and how it changes per pixel of shift in
             x and y (and with a turn by 1 / `radius`) of the whole picture.
-        radius: Half of the longer side.
-        size: Height and width of the whole picture.
+        radius: Half of the whole picture's longer side.
     """
 
-    rows: Floats
-    columns: Floats
+    raster: Raster
     design: NDArray[np.float32]
     radius: float
-    size: tuple[float, float]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(h, w)."""
-        return len(self.rows), len(self.columns)
-
-    @cached_property
-    def places(self) -> tuple[Floats, Floats]:
-        """(h w,) each: x and y of its pixels, from the centre."""
-        (height, width), (h, w) = self.size, self.shape
-        y, x = np.mgrid[:h, :w] + 0.5
-        return (x * (width / w) - width / 2).ravel(), (y * (height / h) - height / 2).ravel()
 
     @cached_property
     def exact_design(self) -> Floats:
@@ -129,19 +148,11 @@ class Level:
     @property
     def pull(self) -> float:
         """How far a step moves at most."""
-        return PULL * self.size[1] / self.shape[1]
-
-    def seen(self, coarse: Floats, motion: Floats) -> tuple[Floats, Floats]:
-        """(h w,) each: the picture under the moved reference, and 0 to 1, how far it reaches there."""
-        (height, width), (h, w) = self.size, self.shape
-        x, y = moved(motion, *self.places)
-        x, y = (x + width / 2) * (w / width) - 0.5, (y + height / 2) * (h / height) - 0.5
-        inside = reach(x, w) * reach(y, h)
-        return sample(coarse[None], x, y)[0], inside
+        return PULL * self.raster.size[1] / self.raster.shape[1]
 
     def step(self, coarse: Floats, motion: Floats) -> Floats:
         """(3,): a better motion."""
-        values, weights = self.seen(coarse, motion)
+        values, weights = self.raster.seen(coarse, motion)
         design = self.exact_design
         weighted = design * weights[:, None]
         normal = weighted.T @ design
@@ -163,7 +174,7 @@ class Level:
 
     def correlation(self, coarse: Floats, motion: Floats) -> float:
         """Of the reference and the picture under it, where it reaches; 0 for one without contrast."""
-        values, weights = self.seen(coarse, motion)
+        values, weights = self.raster.seen(coarse, motion)
         total = max(float(weights.sum()), NOTHING)
         ours, theirs = (v - (weights @ v) / total for v in (values, self.exact_design[:, 1]))
         spread = float(weights @ ours**2) * float(weights @ theirs**2)
@@ -224,14 +235,16 @@ class PoseSearch:
             that of the picture; and the correlation there, in [-1, 1].
         """
         exact = np.asarray(picture, np.float64)
-        motion, straight = self.candidates.best(exact), np.zeros(3)
-        for level in self.levels:
-            coarse = level.rows @ exact @ level.columns.T
+        first, *finer = self.levels
+        coarse = first.raster.of(exact)
+        motion, straight = (
+            first.stepped(coarse, start) for start in (self.candidates.best(exact), np.zeros(3))
+        )
+        if first.correlation(coarse, straight) - first.correlation(coarse, motion) > CLEARLY_BETTER:
+            motion = straight
+        for level in finer:
+            coarse = level.raster.of(exact)
             motion = level.stepped(coarse, motion)
-            if level is self.levels[0]:
-                straight = level.stepped(coarse, straight)
-                gain = level.correlation(coarse, straight) - level.correlation(coarse, motion)
-                motion = straight if gain > CLEARLY_BETTER else motion
         grid = np.array([SHIFT_GRID, SHIFT_GRID, TURN_GRID])
         motion = np.round(motion * grid) / grid
         return motion, self.levels[-1].correlation(coarse, motion)
@@ -287,12 +300,12 @@ def _candidates(reference: Floats, size: tuple[float, float], motion: Motion) ->
     rows, columns = (
         resize_weights(side, n).astype(np.float64) for side, n in zip(reference.shape, (h, w), strict=True)
     )
-    coarse = rows @ reference @ columns.T
+    raster = Raster(rows, columns, size)
+    coarse = raster.of(reference)
     n_turns = 0 if motion == "translation" else round(MAX_ROTATION / _TURN)
     turns = [turn * _TURN for turn in range(-n_turns, n_turns + 1)]
-    level = Level(rows, columns, np.zeros((0, 0), np.float32), 1.0, size)
     # The reference as a turned part shows it: looked up where the turn came from.
-    turned = [level.seen(coarse, np.array([0, 0, -math.sin(turn)])) for turn in turns]
+    turned = [raster.seen(coarse, np.array([0, 0, -math.sin(turn)])) for turn in turns]
     # A long narrow picture turned far lies beside itself.
     left = [i for i, (_, inside) in enumerate(turned) if 2 * np.sum(inside >= 1) >= h * w]
     turns, turned = [turns[i] for i in left], [turned[i] for i in left]
@@ -306,8 +319,7 @@ def _candidates(reference: Floats, size: tuple[float, float], motion: Motion) ->
     there = (at_y >= 0) & (at_y < h) & (at_x >= 0) & (at_x < w)
     pixels = shifts[:, ::-1] * (width / w, height / h)
     return Candidates(
-        rows=rows,
-        columns=columns,
+        raster=raster,
         windows=np.where(there, at_y * w + at_x, h * w),
         templates=(values - means[:, None]) * masks,
         masks=masks,
@@ -321,17 +333,17 @@ def _level(reference: Floats, size: tuple[float, float], side: int, motion: Moti
         _blurring(n) @ resize_weights(pixels, n).astype(np.float64)
         for pixels, n in zip(reference.shape, shape, strict=True)
     )
-    coarse = rows @ reference @ columns.T
+    raster = Raster(rows, columns, size)
+    coarse = raster.of(reference)
     padded = np.pad(coarse, 1, mode="edge")
     down = (padded[2:, 1:-1] - padded[:-2, 1:-1]).ravel() / 2 * shape[0] / size[0]
     along = (padded[1:-1, 2:] - padded[1:-1, :-2]).ravel() / 2 * shape[1] / size[1]
     radius = max(size) / 2
-    empty = Level(rows, columns, np.zeros((0, 0), np.float32), radius, size)
-    x, y = empty.places
+    x, y = raster.places
     design = [np.ones(len(x)), coarse.ravel() - coarse.mean(), along, down]
     if motion == "euclidean":
         design.append((down * x - along * y) / radius)
-    return Level(rows, columns, np.stack(design, axis=1).astype(np.float32), radius, size)
+    return Level(raster, np.stack(design, axis=1).astype(np.float32), radius)
 
 
 def _blurring(n: int) -> Floats:
