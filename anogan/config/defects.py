@@ -94,24 +94,23 @@ class MemoryConfig(Section):
         ge=0,
         description="At most so many typical false alarms are kept, 0 for none; counts only with "
         "`head.enabled`. For parts whose details "
-        "recur at any place, such as pads and vias (2048 in `pcb`); on grain no patch is like another.",
+        "recur at any place, such as pads and vias (8192 in `pcb`); on grain no patch is like another.",
     )
     window: int = Field(
         32, ge=8, multiple_of=8, description="Side of what is compared in pixels, a multiple of 8."
     )
     compare: Literal["pixels", "pattern"] = Field(
         "pixels",
-        description="What of a window is compared: its pixels, with all that `augmentation` makes of it; or "
-        "its pattern (less its mean, divided by its deviation) as it was photographed, for stains and marks "
-        "that come again under another light.",
+        description="What of a window is compared: its pixels; or its pattern (less its mean, divided by its "
+        "deviation), for stains and marks that come again under another light.",
     )
     alarm: float = Field(
         0.0,
         description="Logit above which a mark of the head is an alarm: remembered, and weakened down to it.",
     )
     tiles: int = Field(
-        6000,
+        12000,
         ge=1,
-        description="Training tiles on which false alarms are looked for; "
+        description="Training tiles, at most, that false alarms are looked for on, cut as scoring cuts them; "
         "fewer once their windows fill 256 MiB.",
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from anogan.images.decode import read_image
 from anogan.images.exposure import sized_and_exposed
 from anogan.images.resize import resize
 from anogan.images.synthetic_defects import draw_defects, two_levels
-from anogan.images.tiling import scaled_size, tile_position
+from anogan.images.tiling import TileGrid, scaled_size, tile_position
+
+SCORED = 2**40  # In the place of a step: the order of the tiles that scoring cuts.
 
 Pixels = NDArray[Any]
 
@@ -114,6 +117,35 @@ class TileSource:
         crops = self._crops(self._rng(step), n)
         return self._to_tensor([crop.tile for crop in crops], crops)
 
+    @property
+    def n_scored(self) -> int:
+        """How many tiles scoring cuts of all images, at every scale."""
+        return len(self._scored)
+
+    def scored_batch(self, first: int, n: int) -> Tensor:
+        """n of the tiles that scoring cuts, from number `first` on, (n, C + K, t, t) float32 in [-1, 1].
+
+        As they are, without augmentation, each once, in an order that mixes the images: the first ones say
+        of all what a random sample says.
+        """
+        places = self._scored[first : first + n].tolist()
+        crops = [self._cut(version, index, top, left) for version, index, top, left in places]
+        return self._to_tensor([crop.tile for crop in crops], crops)
+
+    @cached_property
+    def _scored(self) -> NDArray[np.int64]:
+        """(n_scored, 4): scale, image, top and left."""
+        tiles = self._config.tiles
+        places = [
+            (version, index, top, left)
+            for version, images in enumerate(self._versions)
+            for index, image in enumerate(images)
+            for grid in [TileGrid((image.shape[0], image.shape[1]), tiles.size, tiles.overlap)]
+            for top in grid.tops
+            for left in grid.lefts
+        ]
+        return self._rng(SCORED).permutation(np.array(places, np.int64))
+
     def damaged_batch(self, step: int, n: int, *, clean_share: float = 0.25) -> DamagedBatch:
         """n tiles with synthetic defects; `clean_share` of them stay undamaged, with an empty mask.
 
@@ -141,20 +173,26 @@ class TileSource:
 
     def _crops(self, rng: np.random.Generator, n: int) -> list[_Crop]:
         size = self._config.tiles.size
-        tiles = []
+        crops = []
         for _ in range(n):
             version = self._draw_version(rng)
             index = int(rng.integers(len(self._images)))
             image = self._versions[version][index]
             top = int(rng.integers(image.shape[0] - size + 1))
             left = int(rng.integers(image.shape[1] - size + 1))
-            tile = image[top : top + size, left : left + size]
+            crop = self._cut(version, index, top, left)
             if self._augment is not None:
                 self._augment.set_random_seed(int(rng.integers(2**31)))
+                tile = self._augment(image=np.ascontiguousarray(crop.tile))["image"]
                 # Some transforms drop the axis of a single channel.
-                tile = self._augment(image=np.ascontiguousarray(tile))["image"].reshape(tile.shape)
-            tiles.append(_Crop(tile, version, self._condition(index, image, top, left)))
-        return tiles
+                crop = replace(crop, tile=tile.reshape(crop.tile.shape))
+            crops.append(crop)
+        return crops
+
+    def _cut(self, version: int, index: int, top: int, left: int) -> _Crop:
+        size, image = self._config.tiles.size, self._versions[version][index]
+        tile = image[top : top + size, left : left + size]
+        return _Crop(tile, version, self._condition(index, image, top, left))
 
     def _condition(self, index: int, image: Pixels, top: int, left: int) -> list[float]:
         if self._config.network.condition != "tile-position":

@@ -202,9 +202,9 @@ def learn_memories(
 
     Args:
         config: `memory`, and the seed.
-        sources: Training tiles, of one share of the images each, augmented unless patterns are compared: a
-            pad is to be known at every turn.
-        held_out: Good tiles that no network learned from: how far their alarms lie from the known ones.
+        sources: The training images, one share each, cut into tiles as scoring cuts them: what a board shows
+            it shows again on the next, at the same turn and size.
+        held_out: Good images that no network learned from: how far their alarms lie from the known ones.
         inverter: The frozen AnoGAN.
         head: The finished head.
         progress: Told how many of how many tiles were looked at.
@@ -212,15 +212,14 @@ def learn_memories(
     Returns:
         None where good tiles hardly raise alarms: then there is nothing to remember.
     """
-    window, n = config.memory.window, config.memory.tiles
-    n_held_out, n_each = max(1, n // 4), max(1, n // len(sources))
-    if config.memory.compare == "pattern":
-        sources, held_out = [source.plain() for source in sources], held_out.plain()
-    total = n_each * len(sources) + n_held_out
+    window, most = config.memory.window, config.memory.tiles
+    counts = [min(source.n_scored, max(1, most // len(sources))) for source in sources]
+    n_held_out = min(held_out.n_scored, max(1, most // 4))
+    total = sum(counts) + n_held_out
     alarms = _Alarms(config, inverter, head, lambda done: progress(done, total))
     known = [
-        alarms.of(source, n_each, window, first=n_each * share, most=_MOST_BYTES // len(sources))
-        for share, source in enumerate(sources)
+        alarms.of(source, n, window, _MOST_BYTES // len(sources))
+        for source, n in zip(sources, counts, strict=True)
     ]
     unseen = alarms.of(held_out, n_held_out, window + 2 * STRIDE * AROUND)
     whole = _remembered(config, np.concatenate(known), unseen)
@@ -234,11 +233,10 @@ def learn_memories(
 
 def _remembered(config: Config, known: NDArray[np.float32], unseen: NDArray[np.float32]) -> Memory | None:
     """The memory of windows of alarms; None of too few."""
-    pattern, n_unseen = config.memory.compare == "pattern", len(unseen)
-    if pattern:  # A photograph that was drawn twice says nothing new.
-        known, n_unseen = _patterns(np.unique(known, axis=0)), len(np.unique(unseen, axis=0))
-    if min(len(known), n_unseen) < _FEWEST:
+    if min(len(known), len(unseen)) < _FEWEST:
         return None
+    if pattern := config.memory.compare == "pattern":
+        known = _patterns(known)
     weight = _window_weight(config.memory.window)
     mean, components = _principal_components(_blurred(known) * weight, config.seed)
     kernels = _blurred(components.reshape(-1, *known.shape[1:]) * weight)
@@ -268,15 +266,13 @@ class _Alarms:
         self._device = inverter.fixed_starts.device
         self._seen = 0
 
-    def of(
-        self, source: TileSource, n: int, side: int, first: int = 0, most: int = _MOST_BYTES
-    ) -> NDArray[np.float32]:
-        """The windows around the alarms of n tiles, (A, C, side, side), some `most` bytes of them."""
+    def of(self, source: TileSource, n: int, side: int, most: int = _MOST_BYTES) -> NDArray[np.float32]:
+        """The windows around the alarms of the first n tiles, (A, C, side, side), some `most` bytes."""
         found: list[NDArray[np.float32]] = []
         for start in range(0, n, _BATCH):
             # Tiles come in no order: the first ones say as much as all, only less surely.
             if sum(windows.nbytes for windows in found) < most:
-                batch = source.batch(first + start, min(_BATCH, n - start)).to(self._device)
+                batch = source.scored_batch(start, min(_BATCH, n - start)).to(self._device)
                 found.append(self._of_batch(batch, side))
             self._seen += min(_BATCH, n - start)
             self._progress(self._seen)
@@ -352,7 +348,10 @@ def _principal_components(x: NDArray[np.float32], seed: int) -> tuple[NDArray[np
 
 
 def _typical(codes: NDArray[np.float32], n: int, seed: int) -> NDArray[np.float32]:
-    """At most n centres of (A, D)."""
+    """(A, D) itself, or n centres of more.
+
+    A centre lies between alarms and knows each of them less well: room for all is better.
+    """
     from sklearn.cluster import MiniBatchKMeans
 
     if len(codes) <= n:

@@ -189,7 +189,10 @@ def test_examples_are_short_enough_to_read(repository: Path) -> None:
 @pytest.fixture(scope="module")
 def registering_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scorer whose reference is the first of `random_images`."""
-    config, path = small_config(images={"registration": "translation"}), tmp_path_factory.mktemp("registering")
+    config, path = (
+        small_config(images={"registration": "translation"}),
+        tmp_path_factory.mktemp("registering"),
+    )
     images = random_images(1, SIZE)
     export_scorer(build_torch_scorer(build_model(config, SIZE)), path / "scorer.onnx", images=images)
     return path / "scorer.onnx"

@@ -11,6 +11,7 @@ from anogan.config import Config
 from anogan.errors import ConfigError, DataError
 from anogan.gan.tiles import TileSource, load_images
 from anogan.images.decode import write_image
+from anogan.images.tiling import TilePyramid
 from tests.tiny import part, tiny_config, write_parts
 
 STEP, N = 3, 12
@@ -159,6 +160,29 @@ def test_an_augmentation_that_cannot_take_the_depth_is_told_before_training() ->
     config = tiny_config(augmentation=[{"name": "CLAHE"}], images={"bit_depth": 16})
     with pytest.raises(ConfigError, match="CLAHE cannot take tiles of uint16"):
         TileSource([part(0).astype(np.uint16) * 257], config)
+
+
+def test_scored_tiles_are_those_that_scoring_cuts_each_once_and_mixed() -> None:
+    config = tiny_config(
+        tiles={"scales": [1.0, 0.5], "size": 32, "overlap": 8},
+        augmentation=[{"name": "HorizontalFlip", "args": {"p": 1.0}}],
+    )
+    images = [part(seed, size=(80, 80)) for seed in range(3)]
+    source = TileSource(images, config)
+    wanted = [
+        tile
+        for image in images
+        for tile in TilePyramid((80, 80), 32, 8, (1.0, 0.5)).cut(image.transpose(2, 0, 1).astype(np.float32))
+    ]
+    assert source.n_scored == len(wanted)
+    got = torch.cat([source.scored_batch(0, 5), source.scored_batch(5, len(wanted))]).numpy()
+    assert got.shape == (len(wanted), 3, 32, 32)
+    # Smaller versions are rounded to whole grey levels in training.
+    apart = np.abs((got[:, None] + 1) * 127.5 - np.stack(wanted)[None]).max(axis=(2, 3, 4)) < 0.51
+    assert (apart.sum(axis=1) == 1).all()
+    order = apart.argmax(axis=1)
+    assert sorted(order) == list(range(len(wanted)))
+    assert len({int(place) * 3 // len(wanted) for place in order[:9]}) == 3
 
 
 def test_copies_of_one_image_count_once() -> None:

@@ -48,8 +48,8 @@ def _board(seed: int, marks: int = 3, *, bar: bool = False) -> np.ndarray[Any, A
 
 def _learned(**changes: Any) -> tuple[Memory | None, Any]:
     config = _config(**changes)
-    source = TileSource([_board(seed) for seed in range(20)], config, 3)
-    held_out = TileSource([_board(seed) for seed in range(50, 56)], config, 1)
+    source = TileSource([_board(seed) for seed in range(200, 280)], config, 3)
+    held_out = TileSource([_board(seed) for seed in range(50, 70)], config, 1)
     inverter = Inverter(config, GanStage(config, source, held_out, CPU).finish(), torch.ones(3))
     learned = learn_memories(config, [source], held_out, inverter, BrightAlarms())
     assert learned is None or learned.without == ()
@@ -76,11 +76,11 @@ def test_what_training_tiles_show_counts_less_and_what_they_do_not_stays() -> No
 def test_a_memory_without_a_share_does_not_know_what_only_that_share_shows() -> None:
     config = _config()
     shares = [
-        [_board(seed) for seed in range(20)],
-        [_board(seed, marks=1, bar=True) for seed in range(20, 40)],
+        [_board(seed) for seed in range(200, 260)],
+        [_board(seed, marks=1, bar=True) for seed in range(260, 320)],
     ]
     sources = [TileSource(boards, config, 3) for boards in shares]
-    held_out = TileSource([_board(seed) for seed in range(50, 56)], config, 1)
+    held_out = TileSource([_board(seed) for seed in range(50, 70)], config, 1)
     inverter = Inverter(config, GanStage(config, sources[0], held_out, CPU).finish(), torch.ones(3))
     learned = learn_memories(config, sources, held_out, inverter, BrightAlarms())
     assert learned is not None
