@@ -92,9 +92,9 @@ class MemoryConfig(Section):
     patches: int = Field(
         0,
         ge=0,
-        description="At most so many typical false alarms are kept, 0 for none; counts only with "
+        description="At most so many false alarms are kept, 0 for none; counts only with "
         "`head.enabled`. For parts whose details "
-        "recur at any place, such as pads and vias (8192 in `pcb`); on grain no patch is like another.",
+        "recur at any place, such as pads and vias (16384 in `pcb`); on grain no patch is like another.",
     )
     window: int = Field(
         32, ge=8, multiple_of=8, description="Side of what is compared in pixels, a multiple of 8."

@@ -1,4 +1,6 @@
-"""Training tiles: random crops of good images at every scale, augmented, optionally damaged.
+"""Training tiles: random crops of good images, augmented, optionally damaged; and those that scoring cuts.
+
+Both come from every scale.
 
 Everything random is a function of (seed, step), so a resumed run sees the batches that the interrupted one
 would have seen.
@@ -28,7 +30,7 @@ from anogan.images.resize import resize
 from anogan.images.synthetic_defects import draw_defects, two_levels
 from anogan.images.tiling import TileGrid, scaled_size, tile_position
 
-SCORED = 2**40  # In the place of a step: the order of the tiles that scoring cuts.
+_SCORED = 2**40  # In the place of a step: the order of the tiles that scoring cuts.
 
 Pixels = NDArray[Any]
 
@@ -125,8 +127,8 @@ class TileSource:
     def scored_batch(self, first: int, n: int) -> Tensor:
         """n of the tiles that scoring cuts, from number `first` on, (n, C + K, t, t) float32 in [-1, 1].
 
-        As they are, without augmentation, each once, in an order that mixes the images: the first ones say
-        of all what a random sample says.
+        As they are, without augmentation, each once, in an order that mixes images and scales: the first ones
+        say of all what a random sample says. Fewer than n where they end.
         """
         places = self._scored[first : first + n].tolist()
         crops = [self._cut(version, index, top, left) for version, index, top, left in places]
@@ -135,16 +137,14 @@ class TileSource:
     @cached_property
     def _scored(self) -> NDArray[np.int64]:
         """(n_scored, 4): scale, image, top and left."""
-        tiles = self._config.tiles
-        places = [
-            (version, index, top, left)
-            for version, images in enumerate(self._versions)
-            for index, image in enumerate(images)
-            for grid in [TileGrid((image.shape[0], image.shape[1]), tiles.size, tiles.overlap)]
-            for top in grid.tops
-            for left in grid.lefts
-        ]
-        return self._rng(SCORED).permutation(np.array(places, np.int64))
+        tiles, places = self._config.tiles, []
+        for version, images in enumerate(self._versions):
+            for index, image in enumerate(images):
+                grid = TileGrid((image.shape[0], image.shape[1]), tiles.size, tiles.overlap)
+                corners = np.stack(np.meshgrid(grid.tops, grid.lefts, indexing="ij"), axis=-1).reshape(-1, 2)
+                owner = np.broadcast_to((version, index), corners.shape)
+                places.append(np.concatenate([owner, corners], axis=1))
+        return self._rng(_SCORED).permutation(np.concatenate(places))
 
     def damaged_batch(self, step: int, n: int, *, clean_share: float = 0.25) -> DamagedBatch:
         """n tiles with synthetic defects; `clean_share` of them stay undamaged, with an empty mask.

@@ -30,12 +30,14 @@ STRIDE = 2  # Pixels from one compared window to the next.
 GROUP = 256  # Remembered patches compared at once: bounds the memory of a tile of many pixels.
 AROUND = 3  # Strides: an alarm is as well known as the best known window so near to it.
 _SPOT = 5  # Side of the average by which alarms are ranked, pixels.
-_PER_TILE = 4  # Strongest alarms of a tile of 128 x 128 pixels that are looked at.
+_PER_TILE = 12  # Strongest alarms of a tile of 128 x 128 pixels that are looked at.
 _COMPONENTS = 32
 _BLUR = 1.5  # Pixels: a window that lies half a stride aside is still the same.
-_REACH_SHARE = 0.9
+_REACH_SHARE = 0.75
 _FEWEST = 20  # Alarms: from fewer, on training or on held-out tiles, nothing is learned.
 _BATCH = 16
+_FEW_CENTRES = 2048  # For more, k-means++ would seed for minutes.
+_WINDOWS = 1024  # Held-out ones compared at once.
 FAINTEST = 0.02  # Of a network's [-1, 1]: a window of less deviation is blank, not a pattern.
 _MOST_BYTES = 2**28  # Of windows; learning takes some five times as much.
 
@@ -77,7 +79,7 @@ class Memory(nn.Module):
             kernels: (D, C, w, w): blur, Gaussian window and principal components of patches in one.
             offsets: (D,): what the kernels make of the mean patch, negative.
             patches: (P, D), remembered.
-            reach: (), above 0: the distance that nine of ten alarms on held-out good tiles lie within.
+            reach: (), above 0: the distance that three of four alarms on held-out good tiles lie within.
             alarm: The logit that others are weakened down to.
             pattern: What the kernels make of a window is divided by its deviation.
         """
@@ -159,12 +161,11 @@ class Memory(nn.Module):
     def _nearest(self, codes: Tensor) -> Tensor:
         """The squared distance of each of (R, D) to the nearest patch, (R,)."""
         # |f - p|^2 = |f|^2 - (2 f p - |p|^2); along the last axis the greatest is found in half the time.
-        closest = [
-            torch.addmm(-group.square().sum(dim=1), codes, 2 * group.T).amax(dim=1)
-            for group in self.patches.split(GROUP)
-        ]
-        nearest = codes.square().sum(dim=1) - torch.stack(closest).amax(dim=0)
-        return nearest.clamp_min(0)
+        closest = torch.full((len(codes),), -torch.inf, dtype=codes.dtype, device=codes.device)
+        for group in self.patches.split(GROUP):
+            products = torch.addmm(-group.square().sum(dim=1), codes, 2 * group.T)
+            closest = torch.maximum(closest, products.amax(dim=1))
+        return (codes.square().sum(dim=1) - closest).clamp_min(0)
 
     def _deviation(self, image: Tensor) -> Tensor:
         """Of each second pixel's window, (N, 1, h, w)."""
@@ -194,7 +195,7 @@ def learn_memories(
     head: nn.Module,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Memories | None:
-    """Looks for false alarms on good tiles and remembers typical ones.
+    """Looks for false alarms on good tiles and remembers them.
 
     An image that is part of a memory has no false alarm left by it. What leaves one share out says of that
     share's images what the whole says of new ones (cross-fitting, Chernozhukov et al. 2018,
@@ -233,9 +234,12 @@ def learn_memories(
 
 def _remembered(config: Config, known: NDArray[np.float32], unseen: NDArray[np.float32]) -> Memory | None:
     """The memory of windows of alarms; None of too few."""
+    pattern = config.memory.compare == "pattern"
+    if pattern:  # A copy of a photograph says nothing new.
+        known, unseen = np.unique(known, axis=0), np.unique(unseen, axis=0)
     if min(len(known), len(unseen)) < _FEWEST:
         return None
-    if pattern := config.memory.compare == "pattern":
+    if pattern:
         known = _patterns(known)
     weight = _window_weight(config.memory.window)
     mean, components = _principal_components(_blurred(known) * weight, config.seed)
@@ -248,7 +252,7 @@ def _remembered(config: Config, known: NDArray[np.float32], unseen: NDArray[np.f
     arrays = {
         "kernels": kernels,
         "offsets": offsets,
-        "patches": _typical(codes, config.memory.patches, config.seed),
+        "patches": _at_most(codes, config.memory.patches, config.seed),
         "reach": np.array(1.0),
     }
     memory = Memory.from_arrays(config, arrays)
@@ -347,7 +351,7 @@ def _principal_components(x: NDArray[np.float32], seed: int) -> tuple[NDArray[np
     return found.mean_.astype(np.float32), found.components_.astype(np.float32)
 
 
-def _typical(codes: NDArray[np.float32], n: int, seed: int) -> NDArray[np.float32]:
+def _at_most(codes: NDArray[np.float32], n: int, seed: int) -> NDArray[np.float32]:
     """(A, D) itself, or n centres of more.
 
     A centre lies between alarms and knows each of them less well: room for all is better.
@@ -356,16 +360,14 @@ def _typical(codes: NDArray[np.float32], n: int, seed: int) -> NDArray[np.float3
 
     if len(codes) <= n:
         return codes
-    return np.asarray(
-        MiniBatchKMeans(n, batch_size=4096, max_iter=20, n_init=1, random_state=seed)
-        .fit(codes)
-        .cluster_centers_,
-        np.float32,
-    )
+    init = "k-means++" if n <= _FEW_CENTRES else "random"
+    centres = MiniBatchKMeans(n, init=init, batch_size=4096, max_iter=20, n_init=1, random_state=seed)
+    return np.asarray(centres.fit(codes).cluster_centers_, np.float32)
 
 
 @torch.no_grad()
 def _reach(memory: Memory, windows: NDArray[np.float32]) -> float:
     """The distance that most alarms on held-out good tiles lie within."""
-    near = memory.nearest(torch.from_numpy(windows)).flatten(1).amin(dim=1).sqrt()
+    parts = torch.from_numpy(windows).split(_WINDOWS)
+    near = torch.cat([memory.nearest(part).flatten(1).amin(dim=1) for part in parts]).sqrt()
     return max(1e-3, float(near.quantile(_REACH_SHARE)))

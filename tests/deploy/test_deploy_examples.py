@@ -116,6 +116,7 @@ def test_cpp_program_gives_the_scores_of_python(program: Path, scorer_file: Path
         write_pnm(folder / f"{index}.ppm", image)
     code, lines, _ = run(program, scorer_file, folder)
     assert_same(lines, Scorer(scorer_file), images)
+    assert not any("registered" in line for line in lines)
     assert code == (1 if any(line["verdict"] == "reject" for line in lines) else 0)
 
 
