@@ -141,9 +141,8 @@ class TileSource:
         for version, images in enumerate(self._versions):
             for index, image in enumerate(images):
                 grid = TileGrid((image.shape[0], image.shape[1]), tiles.size, tiles.overlap)
-                corners = np.stack(np.meshgrid(grid.tops, grid.lefts, indexing="ij"), axis=-1).reshape(-1, 2)
-                owner = np.broadcast_to((version, index), corners.shape)
-                places.append(np.concatenate([owner, corners], axis=1))
+                owner = np.full((grid.n_tiles, 2), (version, index))
+                places.append(np.concatenate([owner, grid.corners], axis=1))
         return self._rng(_SCORED).permutation(np.concatenate(places))
 
     def damaged_batch(self, step: int, n: int, *, clean_share: float = 0.25) -> DamagedBatch:

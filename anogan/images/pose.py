@@ -102,15 +102,11 @@ class Candidates:
     motions: Floats
 
     @cached_property
-    def under(self) -> Floats:
-        """(S, h w); 1 where the picture lies under the reference."""
-        return np.asarray(self.windows < self.windows.shape[1], np.float64)
-
-    @cached_property
     def overlaps(self) -> tuple[Floats, Floats, Floats]:
         """(S, K) each: pixels in the overlap with the picture, the reference's sum and spread there."""
-        n, theirs = self.under @ self.masks.T, self.under @ self.templates.T
-        return n, theirs, self.under @ self.templates.T**2 - theirs**2 / n
+        under = np.asarray(self.windows < self.windows.shape[1], np.float64)
+        n, theirs = under @ self.masks.T, under @ self.templates.T
+        return n, theirs, under @ self.templates.T**2 - theirs**2 / n
 
     def best(self, picture: Floats) -> Floats:
         """(3,): the motion whose overlap is correlated highest."""

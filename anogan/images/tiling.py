@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -71,14 +71,18 @@ class TileGrid:
         """First column of each column of tiles."""
         return self._starts(self.image_size[1])
 
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """First row and first column of each tile, row of tiles by row of tiles."""
+        return list(product(self.tops, self.lefts))
+
     @cached_property
     def positions(self) -> NDArray[np.float32]:
         """(n_tiles, 2): y and x of each tile's centre, see `tile_position`."""
         height, width = self.image_size
         places = [
             (tile_position(y, self.tile_size, height), tile_position(x, self.tile_size, width))
-            for y in self.tops
-            for x in self.lefts
+            for y, x in self.corners
         ]
         return np.asarray(places, np.float32)
 
@@ -102,7 +106,7 @@ class TileGrid:
         if image.ndim != 3 or image.shape[1:] != self.image_size:
             raise ShapeError(f"cannot cut an array of shape {image.shape}; expected (C, {self._size_text}).")
         side = self.tile_size
-        return np.stack([image[:, y : y + side, x : x + side] for y in self.tops for x in self.lefts])
+        return np.stack([image[:, y : y + side, x : x + side] for y, x in self.corners])
 
     def stitch(self, tiles: NDArray[Any]) -> NDArray[np.float32]:
         """One image from its tiles; where they overlap, a mean that favours the nearer tile centre.

@@ -236,11 +236,9 @@ def _remembered(config: Config, known: NDArray[np.float32], unseen: NDArray[np.f
     """The memory of windows of alarms; None of too few."""
     pattern = config.memory.compare == "pattern"
     if pattern:  # A copy of a photograph says nothing new.
-        known, unseen = np.unique(known, axis=0), np.unique(unseen, axis=0)
+        known, unseen = _patterns(np.unique(known, axis=0)), np.unique(unseen, axis=0)
     if min(len(known), len(unseen)) < _FEWEST:
         return None
-    if pattern:
-        known = _patterns(known)
     weight = _window_weight(config.memory.window)
     mean, components = _principal_components(_blurred(known) * weight, config.seed)
     kernels = _blurred(components.reshape(-1, *known.shape[1:]) * weight)

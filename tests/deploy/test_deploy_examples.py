@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -190,36 +191,31 @@ def test_examples_are_short_enough_to_read(repository: Path) -> None:
 @pytest.fixture(scope="module")
 def registering_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scorer whose reference is the first of `random_images`."""
-    config, path = (
-        small_config(images={"registration": "translation"}),
-        tmp_path_factory.mktemp("registering"),
-    )
-    images = random_images(1, SIZE)
-    export_scorer(build_torch_scorer(build_model(config, SIZE)), path / "scorer.onnx", images=images)
-    return path / "scorer.onnx"
+    path = tmp_path_factory.mktemp("registering") / "scorer.onnx"
+    model = build_model(small_config(images={"registration": "translation"}), SIZE)
+    export_scorer(build_torch_scorer(model), path, images=random_images(1, SIZE))
+    return path
 
 
 def test_python_program_tells_whether_the_part_was_registered(
     repository: Path, registering_file: Path, tmp_path: Path
 ) -> None:
-    names = [tmp_path / "part.png", tmp_path / "black.png"]
-    write_image(names[0], random_images(1, SIZE)[0])
-    write_image(names[1], np.zeros((*SIZE, 3), np.uint8))
     program = repository / "deploy" / "python" / "score.py"
-    _, lines, _ = run(sys.executable, program, registering_file, *names)
-    assert_registered(lines)
+    assert_tells_registered([sys.executable, program, registering_file], write_image, tmp_path, ".png")
 
 
 def test_cpp_program_tells_whether_the_part_was_registered(
     program: Path, registering_file: Path, tmp_path: Path
 ) -> None:
-    names = [tmp_path / "part.ppm", tmp_path / "black.ppm"]
-    write_pnm(names[0], random_images(1, SIZE)[0])
-    write_pnm(names[1], np.zeros((*SIZE, 3), np.uint8))
-    _, lines, _ = run(program, registering_file, *names)
-    assert_registered(lines)
+    assert_tells_registered([program, registering_file], write_pnm, tmp_path, ".ppm")
 
 
-def assert_registered(lines: list[dict[str, object]]) -> None:
+def assert_tells_registered(
+    words: list[object], write: Callable[[Path, np.ndarray], None], folder: Path, ending: str
+) -> None:
+    names = [folder / f"part{ending}", folder / f"black{ending}"]
+    write(names[0], random_images(1, SIZE)[0])
+    write(names[1], np.zeros((*SIZE, 3), np.uint8))
+    _, lines, _ = run(*words, *names)
     assert [line["registered"] for line in lines] == [True, False]
     assert lines[1]["verdict"] != "pass"
