@@ -39,8 +39,8 @@ torture: $(STAMP) ## Run the slow tests
 gpu-check: ## Run every benchmark on a GPU, with this machine's own python3 and its torch >= 2.11
 	$(PYTHON) tests/benchmarks/gpu_check.py
 
-clean: ## Remove what the other targets wrote, but keep .venv
-	rm -rf anogan-model anogan-report build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## Remove caches and builds, but keep .venv, models and reports
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find anogan tests datasets -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): constraints.txt pyproject.toml

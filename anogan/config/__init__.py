@@ -12,12 +12,19 @@ from anogan.config.loading import (
 )
 from anogan.config.networks import EncoderConfig, GanConfig, NetworkConfig, Norm
 from anogan.config.runtime import AlarmKind, AlarmPolicy, MonitorConfig, RuntimeConfig
-from anogan.config.scoring import CalibrationConfig, FeaturesConfig, ScoreConfig, SearchConfig
+from anogan.config.scoring import (
+    FEWEST_TO_COMPARE,
+    CalibrationConfig,
+    FeaturesConfig,
+    ScoreConfig,
+    SearchConfig,
+)
 from anogan.config.shipped import DEFAULT_CONFIG, find_config, shipped_config_names, shipped_configs
 from anogan.config.tree import Config
 
 __all__ = [
     "DEFAULT_CONFIG",
+    "FEWEST_TO_COMPARE",
     "AlarmKind",
     "AlarmPolicy",
     "AugmentationStep",

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from anogan.config.section import Section
 
+FEWEST_TO_COMPARE = 40  # Held-out parts: of fewer no test sees that the networks know the others by heart.
+
 
 class SearchConfig(Section):
     """Latent search (Schlegl et al. 2017): Adam on z only."""
@@ -134,3 +136,7 @@ class CalibrationConfig(Section):
     review_share: float = Field(
         0.05, ge=0, lt=1, description="Share of good parts that may go to review (0: no band)."
     )
+
+    def may_cross_fit(self, held_out: int) -> bool:
+        """Whether training images may set the threshold too: asked for, and enough parts are held out."""
+        return self.cross_fit and held_out >= FEWEST_TO_COMPARE

@@ -207,14 +207,14 @@ def _memorised(config: Config, points: Points) -> Finding | None:
         near = points["nearest_training_tile"][-1][1]
         return Finding(
             f"The generator copies training images: its tiles lie at {near:.0%} of the distance that new "
-            "good tiles have from them; add images, or set gan.diffaugment: [color, translation]."
+            "good tiles have from them; add images, or set gan.diffaugment: [translation, flip]."
         )
     over, gap = _last(points, "d_overfitting"), _last(points, "d_logit_gap")
     if _all(over, above=MOST_OVERFITTING) and _all(gap, above=1.0):
         return Finding(
             f"The discriminator has memorised the training images: it takes new good tiles for "
             f"{points['d_overfitting'][-1][1]:.0%} generated; add images, or set gan.diffaugment: "
-            "[color, translation]."
+            "[translation, flip]."
         )
     return None
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anogan.config import Config
+from anogan.config import FEWEST_TO_COMPARE, Config
 from anogan.errors import DataError
 from anogan.images.alike import Floats, near_duplicate_pairs, outlier_z, spread
 from anogan.images.decode import unused_bits
@@ -234,19 +234,24 @@ def _too_few(folder: Folder) -> Iterator[Finding]:
             parts = split_variants(Dataset(folder.root, good, (), folder.variants), *how)
         else:
             parts = split_good(good, *how)
-        held_out = split.n_parts(parts.calibrate)
+        held_out, trained = split.n_parts(parts.calibrate), split.n_parts(parts.train)
     except DataError as error:
         yield Finding("too-few", "error", str(error))
         return
     # The highest of n good scores is exceeded by the next good part with probability 1 / (n + 1).
     needed = math.ceil(1 / rate - 1e-9) - 1
-    if held_out < needed:
+    calibration = folder.config.calibration
+    calibrating = held_out + (trained if calibration.may_cross_fit(held_out) else 0)
+    if calibrating < needed:
         more = math.ceil((needed - held_out) / split.calibrate)
+        if calibration.cross_fit:  # Or as many as let the training images calibrate too.
+            until = max((FEWEST_TO_COMPARE - held_out) / split.calibrate, needed - held_out - trained)
+            more = min(more, math.ceil(until))
         yield Finding(
             "too-few",
             "warning",
-            f"{len(good)} good images leave {held_out} to calibrate on, which promise a false-reject rate of "
-            f"{1 / (held_out + 1):.2%} and not {rate:.2%}: capture about {more} more, or raise "
+            f"{len(good)} good images leave {calibrating} to calibrate on, which promise a false-reject rate "
+            f"of {1 / (calibrating + 1):.2%} and not {rate:.2%}: capture about {more} more, or raise "
             "calibration.false_reject.",
         )
 

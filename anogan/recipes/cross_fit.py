@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.calibration import Calibration, outliers
-from anogan.config import Config
 from anogan.scoring.judge import Judge
 
-FEWEST_TO_COMPARE = 40  # Held-out parts: of fewer no test sees that the networks know the others by heart.
 _UNLIKE = 0.05  # Probability by chance of what is taken for a difference.
 _MARGIN = 0.25  # Of the interquartile range of held-out images.
 
@@ -29,11 +27,6 @@ class Crossed:
 
     scorer: Judge
     paths: Sequence[Path]
-
-
-def may_cross_fit(config: Config, held_out: Sequence[Path]) -> bool:
-    """Whether training images may set the threshold too, by the settings and the number of the others."""
-    return config.calibration.cross_fit and config.split.n_parts(held_out) >= FEWEST_TO_COMPARE
 
 
 def why_not_together(

@@ -15,7 +15,7 @@ import torch
 
 from anogan.bundle import Bundle, check_save_target, save_bundle
 from anogan.calibration import CROSS_FITTED, HELD_OUT, Calibration, images_needed
-from anogan.config import Config, Override
+from anogan.config import FEWEST_TO_COMPARE, Config, Override
 from anogan.errors import ConfigError
 from anogan.gan.alarms import health, health_sentence
 from anogan.gan.device import pick_device, set_threads
@@ -30,7 +30,7 @@ from anogan.images.registration import Pixels
 from anogan.images.settings import fitting_config
 from anogan.inspection import Inspection
 from anogan.recipes.calibrate import calibrate_scorer
-from anogan.recipes.cross_fit import FEWEST_TO_COMPARE, Crossed, may_cross_fit
+from anogan.recipes.cross_fit import Crossed
 from anogan.recipes.good_images import (
     Good,
     hashes_of,
@@ -174,8 +174,9 @@ def _read_fit_images(
 
 def _crossed(scorer: Scorer, split: Split, good: Good, trained: Trained, reporter: Reporter) -> list[Crossed]:
     """The training images, share by share, and who scores them; none without `calibration.cross_fit`."""
-    if not may_cross_fit(scorer.config, split.calibrate):
-        if scorer.config.calibration.cross_fit:
+    config = scorer.config
+    if not config.calibration.may_cross_fit(config.split.n_parts(split.calibrate)):
+        if config.calibration.cross_fit:
             reporter.event(
                 f"Fewer than {FEWEST_TO_COMPARE} good images are held out for calibration: too few to tell "
                 "whether training images score like others. The threshold stands on these alone."
@@ -237,7 +238,8 @@ def _pick_score(scorer: Scorer, held_out: Good, reporter: Reporter) -> tuple[Sco
 
 
 def _calibrating(split: Split, config: Config) -> Sequence[Path]:
-    return split.calibrate + (split.train if may_cross_fit(config, split.calibrate) else ())
+    crossed = config.calibration.may_cross_fit(config.split.n_parts(split.calibrate))
+    return split.calibrate + (split.train if crossed else ())
 
 
 def _warn_of_shortfall(config: Config, n: int, reporter: Reporter) -> None:

@@ -369,6 +369,23 @@ def test_too_few_images_for_the_promise_say_what_they_can_promise(
         assert "11.11% and not 10.00%: capture about 4 more" in finding.message
 
 
+@pytest.mark.parametrize(("n", "enough"), [(160, True), (148, False)])
+def test_training_images_that_calibrate_too_count_for_the_promise(
+    tmp_path: Path, n: int, enough: bool
+) -> None:
+    # 2 % need 49 images: 40 held-out ones let the others count.
+    calibration = {"false_reject": 0.02, "cross_fit": True}
+    config = Config.model_validate({"calibration": calibration, "split": {"calibrate": 0.25}})
+    for seed in range(n):
+        write_image(tmp_path / f"{seed}.png", draw_part(seed))
+    told = [f.message for f in examine(tmp_path, config=config).findings if f.kind == "too-few"]
+    if enough:
+        assert not told
+    else:
+        assert "37 to calibrate on" in told[0]
+        assert "capture about 12 more" in told[0]
+
+
 def test_too_few_images_to_train_at_all_are_an_error(tmp_path: Path) -> None:
     for seed in range(3):
         write_image(tmp_path / f"{seed}.png", draw_part(seed))

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("without_pictures")
 @pytest.fixture(autouse=True)
 def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if forty parts were held out: the tests that compare two sets of scores run on a handful."""
-    monkeypatch.setattr("anogan.recipes.cross_fit.FEWEST_TO_COMPARE", 4)
+    monkeypatch.setattr("anogan.config.scoring.FEWEST_TO_COMPARE", 4)
 
 
 def test_the_memory_of_false_alarms_is_part_of_the_saved_model(good: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_memory_that_cannot_do_without_a_share_leaves_the_threshold_to_held_ou
 def test_few_held_out_images_calibrate_alone_and_it_is_said(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anogan.recipes.cross_fit.FEWEST_TO_COMPARE", 40)
+    monkeypatch.setattr("anogan.config.scoring.FEWEST_TO_COMPARE", 40)
     listener = Listener()
     config = tiny_config(calibration={"false_reject": 0.1, "cross_fit": True})
     result = fit(good, tmp_path / "model", config, reporter=listener.reporter)
