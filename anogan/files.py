@@ -47,4 +47,6 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """
     with replacing(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
+        # A file name that is no UTF-8 holds lone surrogates: as JSON's own escapes they can be written.
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -1,6 +1,7 @@
 """Files written whole or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,9 @@ def test_json_keeps_every_letter_and_makes_the_folders_above(tmp_path):
     write_json(path, {"größe": [1, None]})
     assert json.loads(path.read_text("utf-8")) == {"größe": [1, None]}
     assert "größe" in path.read_text("utf-8")
+
+
+def test_json_of_a_file_name_that_is_no_utf_8_can_be_written_and_read(tmp_path):
+    name = os.fsdecode(b"gut\xfc.png")
+    write_json(tmp_path / "a.json", {"path": name})
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"path": name}

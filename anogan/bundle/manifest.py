@@ -75,7 +75,8 @@ def manifest_bytes(
     }
     try:
         text = json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        raw = text.encode("utf-8")
+        # A file name that is no UTF-8 holds lone surrogates: written as JSON's own escapes they come back.
+        raw = text.encode("utf-8", "backslashreplace")
     except (TypeError, ValueError) as error:
         raise BundleError(
             f"The model's metadata or calibration is not plain JSON ({error}); "

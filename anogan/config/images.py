@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,7 +105,9 @@ class SplitConfig(Section):
         return self
 
     def part_of(self, path: Path) -> str | None:
-        """The part that a photograph shows, by its name; None without `group`.
+        """The part that a photograph shows, by its name within its folder; None without `group`.
+
+        Variants of a product lie in folders of their own, and may number their parts alike.
 
         Raises:
             DataError: `group` finds none.
@@ -121,15 +122,7 @@ class SplitConfig(Section):
                 f"split.group '{self.group}' finds no part in the name of {path}; name the part in every "
                 "file, or leave split.group out."
             )
-        return str(part)
-
-    def parts_of(self, paths: Sequence[Path]) -> list[str] | None:
-        """`part_of` of each; None without `group`."""
-        return None if self.group is None else [str(self.part_of(path)) for path in paths]
-
-    def n_parts(self, paths: Sequence[Path]) -> int:
-        """How many parts the photographs show; without `group` each shows its own."""
-        return len(set(self.parts_of(paths) or paths))
+        return f"{path.parent.name}/{part}"
 
 
 class AugmentationStep(Section):

@@ -19,6 +19,7 @@ from anogan.export.graph import Precision
 from anogan.export.parity import Images, Parity, Tolerance, measure_parity, require_parity, tolerance_for
 from anogan.export.quantise import quantised_encoder
 from anogan.export.write_pieces import write_pieces
+from anogan.images.folders import parts_of
 from anogan.scoring import Scorer
 from anogan.station import Scorer as StationScorer
 from anogan.station.manifest import InputContract, ScorerManifest, StepsCalibration
@@ -259,7 +260,7 @@ class _Good:
             own.requested,
             calibration.review_share,
             names=None if self.paths is None else [path.name for path in self.paths],
-            parts=None if self.paths is None else self.split.parts_of(self.paths),
+            parts=None if self.paths is None else parts_of(self.paths, self.split.part_of),
         )
         if new.estimate.false_reject > max(own.requested, own.false_reject):
             self.event(

@@ -23,7 +23,7 @@ from anogan.images.alike import Floats, near_duplicate_pairs, outlier_z, spread
 from anogan.images.decode import unused_bits
 from anogan.images.doctor_looks import Look
 from anogan.images.exposure import too_bright
-from anogan.images.folders import GOOD, Dataset, split_good, split_variants
+from anogan.images.folders import GOOD, Dataset, n_parts, split_good, split_variants
 from anogan.images.resize import lost_below
 from anogan.images.tiling import scaled_size
 
@@ -234,7 +234,7 @@ def _too_few(folder: Folder) -> Iterator[Finding]:
             parts = split_variants(Dataset(folder.root, good, (), folder.variants), *how)
         else:
             parts = split_good(good, *how)
-        held_out, trained = split.n_parts(parts.calibrate), split.n_parts(parts.train)
+        held_out, trained = n_parts(parts.calibrate, split.part_of), n_parts(parts.train, split.part_of)
     except DataError as error:
         yield Finding("too-few", "error", str(error))
         return

@@ -20,6 +20,7 @@ from anogan.images.decode import IMAGE_SUFFIXES, probe, read_as_stored
 GOOD = "good"
 MIN_GOOD_IMAGES = 5
 
+_NEARLY_GOOD = {GOOD, "ok", "normal"}
 PartOf = Callable[[Path], str | None]
 
 
@@ -107,15 +108,16 @@ def find_images(patterns: Sequence[str | Path]) -> list[Path]:
     Raises:
         DataError: A pattern matches nothing, or no image exists.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # By absolute path: `1.png` and `/parts/1.png` may be one file.
     for pattern in patterns:
-        found.update(dict.fromkeys(_expand(pattern)))
+        for path in _expand(pattern):
+            found.setdefault(path.absolute(), path)
     if not any(path.exists() for path in found):
         names = ", ".join(map(str, patterns)) or "an empty list"
         raise DataError(
             f"no image was found for {names}; give existing {_suffix_text()} files, folders or globs."
         )
-    return list(found)
+    return list(found.values())
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -224,6 +226,28 @@ def shares_of(paths: Sequence[Path], n: int, seed: int, part_of: PartOf = _no_pa
     return [number[path] for path in paths]
 
 
+def parts_of(paths: Sequence[Path], part_of: PartOf = _no_part) -> list[str]:
+    """What part each image shows: equal files are one, as are photographs that `part_of` calls one.
+
+    Args:
+        paths: Images.
+        part_of: The part that a photograph shows, or None.
+
+    Returns:
+        A name for each image, equal where the part is.
+
+    Raises:
+        ImageError: A file cannot be read.
+    """
+    shown = {path: files[0].as_posix() for files in _groups(paths, part_of) for path in files}
+    return [shown[path] for path in paths]
+
+
+def n_parts(paths: Sequence[Path], part_of: PartOf = _no_part) -> int:
+    """How many parts the images show, see `parts_of`."""
+    return len(set(parts_of(paths, part_of)))
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits.
 
@@ -270,7 +294,7 @@ def natural_key(path: Path) -> tuple[object, ...]:
     """Sort key by which `2.png` comes before `10.png`."""
     pieces = re.split(r"(\d+)", path.as_posix().casefold())
     numbers = tuple(int(piece) if i % 2 else piece for i, piece in enumerate(pieces))
-    return (*numbers, path.as_posix())
+    return numbers, path.as_posix()  # A pair: beside a longer name the path would stand against a number.
 
 
 def _natural(paths: Iterable[Path]) -> tuple[Path, ...]:
@@ -278,7 +302,10 @@ def _natural(paths: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        return False
+    # A link that leads nowhere is told when it is read: a share that is not mounted must not go unnoticed.
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _images_in(folder: Path) -> tuple[Path, ...]:
@@ -287,9 +314,14 @@ def _images_in(folder: Path) -> tuple[Path, ...]:
 
 def _good_images(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """A folder's images and no variants; or, where it has none, those in its folders and their names."""
-    if loose := _images_in(folder):
-        return loose, ()
     filled = [(below.name, found) for below in _folders_in(folder) if (found := _images_in(below))]
+    if loose := _images_in(folder):
+        if filled:
+            raise DataError(
+                f"{folder} holds images, first {loose[0].name}, and folders of images, first {filled[0][0]}; "
+                "put all into the folder itself, or each into the folder of its variant."
+            )
+        return loose, ()
     return tuple(path for _, found in filled for path in found), tuple(name for name, _ in filled)
 
 
@@ -327,6 +359,10 @@ def _scan_test(root: Path, *, below_variants: bool) -> Iterable[Sample]:
             f"move it to test/{GOOD}/ or test/<kind of defect>/."
         )
     for folder in _folders_in(root / "test"):
+        if folder.name != GOOD and folder.name.casefold() in _NEARLY_GOOD:
+            raise DataError(
+                f"{folder} would be a kind of defect by its name; call it {GOOD} if its parts are."
+            )
         for path in _good_images(folder)[0] if below_variants else _images_in(folder):
             truth = root / "ground_truth" / path.parent.relative_to(root / "test")
             mask = None if folder.name == GOOD else _find_mask(truth, path.stem)
@@ -384,12 +420,17 @@ def _tell_unreadable(error: OSError) -> None:
 
 def _shuffled_groups(paths: Iterable[Path], seed: int, part_of: PartOf) -> list[list[Path]]:
     """Files of equal content or one part together, in an order that depends on content and seed alone."""
+    groups = _groups(paths, part_of)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return [groups[i] for i in order]
+
+
+def _groups(paths: Iterable[Path], part_of: PartOf) -> list[list[Path]]:
+    """Files of equal content or one part together, in an order that depends on content alone."""
     copies: dict[str, list[Path]] = {}
     for path in paths:
         copies.setdefault(file_digest(path), []).append(path)
-    groups = _joined([copies[digest] for digest in sorted(copies)], part_of)
-    order = np.random.default_rng(seed).permutation(len(groups))
-    return [groups[i] for i in order]
+    return _joined([copies[digest] for digest in sorted(copies)], part_of)
 
 
 def _joined(groups: Sequence[list[Path]], part_of: PartOf) -> list[list[Path]]:

@@ -21,7 +21,7 @@ from anogan.calibration import (
 )
 from anogan.config import config_from_dict
 from anogan.errors import CalibrationError, DataError
-from anogan.images.folders import GOOD, file_digest, scan_dataset
+from anogan.images.folders import GOOD, file_digest, parts_of, scan_dataset
 from anogan.recipes.cross_fit import Crossed, why_not_together
 from anogan.recipes.good_images import TRAINED_ON, hashes_in
 from anogan.recipes.models import scorer_of
@@ -137,7 +137,7 @@ def _calibrated(
         review_share=config.review_share,
         statistics=statistics,
         names=[path.name for path in paths],
-        parts=scorer.config.split.parts_of(paths),
+        parts=parts_of(paths, scorer.config.split.part_of),
         leave_out_outliers=config.leave_out_outliers,
         trained=[False] * (len(paths) - n_trained) + [True] * n_trained,
     )
@@ -177,7 +177,7 @@ def calibrate_model(
     images = scan_dataset(data).good
     if not images:  # Its test images are no substitute, and some of them are defective.
         raise DataError(f"{data} holds test/ but no good/; name a folder of good images, or add good/ there.")
-    parts = scorer.config.split.parts_of(images)
+    parts = parts_of(images, scorer.config.split.part_of)
     hashes = _fresh_hashes(bundle, images)
     scores = good_scores(scorer, dict(scorer.calibration.statistics), images, on_image)
     calibration = recalibrated(

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from anogan import __version__
 from anogan.bundle import MANIFEST, load_bundle, read_manifest
 from anogan.config import Config
@@ -231,8 +233,9 @@ def _baseline_job(session: _Session, name: str, config: Config, dataset: Dataset
         scorer, seconds = _fit_baseline(session, name, config, dataset)
         return evaluate_scorer(scorer, dataset.test, session.on_image), seconds
 
-    tests = tuple(sample.path for sample in dataset.test)
-    kinds = [sample.kind for sample in dataset.test]
+    masks = [sample.mask_path for sample in dataset.test if sample.mask_path is not None]
+    tests = (*(sample.path for sample in dataset.test), *masks)
+    kinds = [f"{sample.kind}, {'masked' if sample.mask_path else 'no mask'}" for sample in dataset.test]
     key = f"{_file_name(name)}-seed{config.seed}-{session.digest(config, dataset.good, tests, kinds)}"
     return _Job(name, "baseline", config.seed, dataset, measure, key)
 
@@ -271,9 +274,11 @@ def _outcome(session: _Session, job: _Job, data: str) -> Outcome:
         return Outcome(job.name, data, job.role, job.seed, known["figures"], known["per_kind"])
     try:
         run, seconds = job.measure()
-    except AnoganError as error:
-        session.reporter.event(f"{job.name} failed: {error}")
-        return Outcome(job.name, data, job.role, job.seed, error=str(error))
+    except (AnoganError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+        # A large entrant may fill the memory, or a disk; hours of the others are not lost by it.
+        told = str(error) if isinstance(error, AnoganError) else f"{type(error).__name__}: {error}"
+        session.reporter.event(f"{job.name} failed: {told}")
+        return Outcome(job.name, data, job.role, job.seed, error=told)
     figures = {**run.figures(), "training_seconds": seconds}
     found = Outcome(
         job.name,

@@ -25,7 +25,7 @@ from anogan.gan.loop import History
 from anogan.gan.processes import share_out, together
 from anogan.images.decode import unused_bits
 from anogan.images.exposure import too_bright, white_share
-from anogan.images.folders import Split, scan_dataset
+from anogan.images.folders import Split, n_parts, scan_dataset
 from anogan.images.registration import Pixels
 from anogan.images.settings import fitting_config
 from anogan.inspection import Inspection
@@ -122,7 +122,7 @@ def fit(
     split = split_dataset(dataset, config)
     hashes = hashes_of(split)
     refuse_leak(dataset, hashes)
-    _warn_of_shortfall(config, config.split.n_parts(_calibrating(split, config)), reporter)
+    _warn_of_shortfall(config, n_parts(_calibrating(split, config), config.split.part_of), reporter)
     image_size = network_image_size(split, config)
     set_threads(config.runtime)
     device = pick_device(config.runtime)
@@ -175,7 +175,7 @@ def _read_fit_images(
 def _crossed(scorer: Scorer, split: Split, good: Good, trained: Trained, reporter: Reporter) -> list[Crossed]:
     """The training images, share by share, and who scores them; none without `calibration.cross_fit`."""
     config = scorer.config
-    if not config.calibration.may_cross_fit(config.split.n_parts(split.calibrate)):
+    if not config.calibration.may_cross_fit(n_parts(split.calibrate, config.split.part_of)):
         if config.calibration.cross_fit:
             reporter.event(
                 f"Fewer than {FEWEST_TO_COMPARE} good images are held out for calibration: too few to tell "
@@ -238,7 +238,7 @@ def _pick_score(scorer: Scorer, held_out: Good, reporter: Reporter) -> tuple[Sco
 
 
 def _calibrating(split: Split, config: Config) -> Sequence[Path]:
-    crossed = config.calibration.may_cross_fit(config.split.n_parts(split.calibrate))
+    crossed = config.calibration.may_cross_fit(n_parts(split.calibrate, config.split.part_of))
     return split.calibrate + (split.train if crossed else ())
 
 

@@ -11,7 +11,15 @@ from anogan.config import Config, DefectKind
 from anogan.errors import ConfigError, DataError
 from anogan.gan.tiles import TileSource, load_images
 from anogan.images.decode import probe
-from anogan.images.folders import Dataset, Split, common_size, file_digest, most_common_size, shares_of
+from anogan.images.folders import (
+    Dataset,
+    Split,
+    common_size,
+    file_digest,
+    most_common_size,
+    parts_of,
+    shares_of,
+)
 from anogan.images.registration import Aligner, Pixels, align_all, make_aligner
 from anogan.images.synthetic_defects import kinds_on, two_levels
 from anogan.images.tiling import scaled_size
@@ -92,7 +100,7 @@ def read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tup
         Good(
             held_out,
             variants_of(config, split.early_stop),
-            parts=config.split.parts_of(split.early_stop),
+            parts=parts_of(split.early_stop, config.split.part_of),
         ),
     )
 

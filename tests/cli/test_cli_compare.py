@@ -7,12 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from anogan.cli.compare import _entrants
 from anogan.errors import BundleError, ConfigError
+from anogan.images.decode import read_as_stored, write_image
 from anogan.recipes.compare import ConfigEntrant
+from anogan.recipes.evaluation import EvaluationRun, evaluate
 from anogan.scoring.baselines import BASELINES
 from tests.cli.conftest import Outcome, Run, run_cli
 
@@ -156,6 +160,44 @@ def test_an_entrant_that_fails_is_told_and_the_others_are_measured(
     assert shown.code == 0
     assert "smaller than tiles.size 128" in failed["errors"][0]
     assert fine["figures"]["image_auroc"]["n"] == 1
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), OSError(28, "No space")])
+def test_an_entrant_that_fills_the_memory_or_the_disk_does_not_end_the_others(
+    parts: Path, model: Path, cli: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    calls: list[Path] = []
+
+    def evaluated(*args: Any, **kwargs: Any) -> EvaluationRun:
+        calls.append(args[0])
+        if len(calls) == 1:
+            raise error
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr("anogan.recipes.compare.evaluate", evaluated)
+    other = shutil.copytree(model, "other-model")
+    shown = cli("compare", model, other, "--data", parts, "--json", "--report", "out")
+    failed, fine = json.loads(shown.stdout)["rows"]
+
+    assert shown.code == 0
+    assert type(error).__name__ in failed["errors"][0]
+    assert fine["figures"]["image_auroc"]["n"] == 1
+
+
+def test_other_masks_are_measured_anew(parts: Path, config: Path, tmp_path: Path, cli: Run) -> None:
+    data = Path(shutil.copytree(parts, tmp_path / "data"))
+    words = ("compare", config, "--baselines", "--data", data, "--seeds", 1, "--json", "--report", "out")
+
+    def pixel_aurocs() -> list[float]:
+        rows = json.loads(cli(*words).stdout)["rows"]
+        return [row["figures"]["pixel_auroc"]["mean"] for row in rows if row["role"] == "baseline"]
+
+    before = pixel_aurocs()
+    for path in (data / "ground_truth").rglob("*_mask.png"):
+        write_image(path, np.roll(read_as_stored(path), 32, axis=1))
+    after = pixel_aurocs()
+
+    assert all(a != b for a, b in zip(before, after, strict=True))
 
 
 def test_nobody_gets_figures_on_test_images_that_are_among_the_good_ones(

@@ -17,6 +17,8 @@ from anogan.images.folders import (
     file_digest,
     find_images,
     most_common_size,
+    n_parts,
+    parts_of,
     read_mask,
     scan_dataset,
     shares_of,
@@ -237,14 +239,31 @@ def test_a_name_without_the_part_is_told(tmp_path: Path) -> None:
 
 def test_the_group_that_took_part_names_the_part() -> None:
     split = SplitConfig(group=r"part(\d+)|board(\d+)")
-    assert [split.part_of(Path(name)) for name in ("part1.png", "board7.png", "x_board8.png")] == [
-        "1",
-        "7",
-        "8",
-    ]
-    assert SplitConfig().parts_of([Path("a.png")]) is None
+    names = ("part1.png", "board7.png", "x_board8.png")
+    assert [split.part_of(Path("good") / name) for name in names] == ["good/1", "good/7", "good/8"]
+    assert SplitConfig().part_of(Path("a.png")) is None
     with pytest.raises(DataError, match="finds no part"):
         SplitConfig(group=r"part(\d*)").part_of(Path("part.png"))
+
+
+def test_copies_and_photographs_of_one_part_are_one_part(tmp_path: Path) -> None:
+    paths = [path.rename(path.with_name(f"part{i}.png")) for i, path in enumerate(draw_many(tmp_path, 4))]
+    paths += [Path(shutil.copy(paths[0], tmp_path / "part7.png"))]
+    parts = parts_of(paths)
+    assert parts[0] == parts[4]
+    assert (n_parts(paths), n_parts(paths, SplitConfig(group=r"part\d").part_of)) == (4, 4)
+    assert n_parts(paths, SplitConfig(group=r"p(a)rt").part_of) == 1
+    assert n_parts([]) == 0
+
+
+def test_variants_may_number_their_parts_alike(tmp_path: Path) -> None:
+    paths = []
+    for variant in ("A", "B"):
+        (tmp_path / variant).mkdir()
+        for i in range(3):
+            paths.append(tmp_path / variant / f"part{i}.png")
+            write_image(paths[-1], np.full((8, 8, 1), len(paths), np.uint8))
+    assert n_parts(paths, SplitConfig(group=r"part(\d)").part_of) == 6
 
 
 @pytest.mark.parametrize("shares", [(0.01, 0.01), (0.1, 0.89), (0.49, 0.5)])
@@ -304,7 +323,7 @@ def variants(tmp_path: Path) -> Path:
     return root
 
 
-def test_folders_in_good_are_variants_where_no_image_lies_beside_them(variants: Path) -> None:
+def test_folders_in_good_are_variants(variants: Path) -> None:
     data = scan_dataset(variants)
     assert data.variants == ("round", "square")
     assert [path.parent.name for path in data.good] == ["round"] * 10 + ["square"] * 10
@@ -314,9 +333,6 @@ def test_folders_in_good_are_variants_where_no_image_lies_beside_them(variants: 
         Sample(folder / name / "1.png", "dent", truth / name / "1_mask.png") for name in data.variants
     )
     assert scan_dataset(variants / "good").good == data.good
-    draw(variants / "good" / "loose.png")
-    assert scan_dataset(variants).variants == ()
-    assert [path.name for path in scan_dataset(variants).good] == ["loose.png"]
 
 
 def test_each_variant_is_split_by_itself(variants: Path) -> None:
@@ -327,3 +343,38 @@ def test_each_variant_is_split_by_itself(variants: Path) -> None:
     shutil.copy(data.good[0], variants / "good" / "square" / "copy.png")
     with pytest.raises(DataError, match="same image in two variants"):
         split_variants(scan_dataset(variants), 0.2, 0.3, seed=0)
+
+
+def test_names_that_go_on_with_a_digit_are_sorted_beside_shorter_ones(tmp_path: Path) -> None:
+    for kind in ("scratch2", "scratch", "scratch10"):
+        draw(tmp_path / "test" / kind / "a.png")
+    draw_many(tmp_path / "good", 5)
+    kinds = [sample.kind for sample in scan_dataset(tmp_path).test]
+    assert kinds == ["scratch", "scratch2", "scratch10"]
+
+
+@pytest.mark.parametrize("name", ["Good", "GOOD", "ok", "Normal"])
+def test_a_folder_of_good_test_parts_by_another_name_is_no_kind_of_defect(tmp_path: Path, name: str) -> None:
+    draw_many(tmp_path / "good", 5)
+    draw(tmp_path / "test" / name / "a.png")
+    with pytest.raises(DataError, match=rf"{name} would be a kind of defect .* call it good"):
+        scan_dataset(tmp_path)
+
+
+def test_images_beside_folders_of_images_are_refused_and_not_half_taken(tmp_path: Path) -> None:
+    draw(tmp_path / "good" / "overview.png")
+    draw_many(tmp_path / "good" / "A", 5)
+    with pytest.raises(DataError, match=r"holds images, first overview\.png, and folders of images, first A"):
+        scan_dataset(tmp_path)
+
+
+def test_a_link_that_leads_nowhere_stays_in_the_list_to_be_told(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "not mounted" / "b.png")
+    assert [path.name for path in find_images([tmp_path])] == ["a.png", "b.png"]
+
+
+def test_one_file_by_two_paths_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert find_images(["a.png", tmp_path / "a.png"]) == [Path("a.png")]
