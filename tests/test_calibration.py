@@ -5,13 +5,14 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.stats import beta, binomtest
 
 from anogan.calibration import (
     Calibration,
@@ -275,6 +276,30 @@ def test_it_is_known_how_many_of_those_that_count_trained_the_networks() -> None
     assert again.estimate.n_trained == 0  # Other images, held out all of them.
 
 
+@pytest.mark.parametrize(("above", "n"), [(0, 80), (2, 80), (40, 40)])
+def test_held_out_images_have_their_own_say_of_a_threshold_that_others_set_too(above: int, n: int) -> None:
+    estimate = replace(
+        conformal_threshold(GOOD_SCORES, 0.03), n_good=n + 50, n_trained=50, held_out_above=above
+    )
+    said = estimate.held_out()
+    assert said is not None
+    exact = binomtest(above, n).proportion_ci(0.95, "exact")
+    assert (said["n"], said["above"]) == (n, above)
+    assert said["interval"] == pytest.approx((exact.low, exact.high), abs=1e-9)
+    assert replace(estimate, n_trained=0).held_out() is None
+
+
+def test_what_held_out_images_say_is_counted_among_those_that_count() -> None:
+    scores = np.concatenate([np.linspace(0, 1, 60), [1.5, 40.0], np.linspace(0, 1, 100)])
+    trained = [False] * 62 + [True] * 100
+    options = {"false_reject": 0.02, "review_share": 0, "statistics": STATISTICS, "trained": trained}
+    estimate = calibrate(scores, leave_out_outliers=True, **options).estimate
+    assert (estimate.n_good, estimate.n_trained, estimate.n_left_out) == (161, 100, 1)
+    assert estimate.held_out_above == 1  # 1.5; 40 is left out.
+    summary = estimate.summary(1, 1)
+    assert summary["held_out"] == estimate.held_out()
+
+
 def test_left_out_images_are_remembered_and_so_is_the_choice() -> None:
     calibration = contaminated(leave_out=True)
     tree = json.loads(json.dumps(calibration.to_json_dict()))
@@ -291,7 +316,7 @@ def test_left_out_images_are_remembered_and_so_is_the_choice() -> None:
 def test_a_calibration_of_before_there_were_outliers_can_be_read() -> None:
     tree = made().to_json_dict()
     del tree["outliers"], tree["leave_out_outliers"]
-    del tree["estimate"]["n_left_out"], tree["estimate"]["n_trained"]
+    del tree["estimate"]["n_left_out"], tree["estimate"]["n_trained"], tree["estimate"]["held_out_above"]
     assert Calibration.from_json_dict(tree, made().to_arrays()) == made()
 
 

@@ -65,6 +65,8 @@ class ThresholdEstimate:
         n_left_out: Outliers among the good images that do not count; the promise is not for such parts.
         n_trained: Of the `n_good`, how many trained the networks, each scored with a memory that does not
             know it; 0 for held-out images alone.
+        held_out_above: How many of the held-out ones score above the threshold, where others set it too; else
+            None. What they say of the true rate supposes nothing of the networks, see `held_out`.
     """
 
     threshold: float
@@ -76,6 +78,21 @@ class ThresholdEstimate:
     shortfall: int
     n_left_out: int = 0
     n_trained: int = 0
+    held_out_above: int | None = None
+
+    def held_out(self) -> dict[str, Any] | None:
+        """What the held-out images alone say of a threshold that training images set as well, else None.
+
+        `n` and `above`, and as `interval` the exact 95 % one of the share of good parts above the threshold
+        (Clopper & Pearson 1934). They had a part in the threshold, so it is slightly too low.
+        """
+        if self.held_out_above is None or not self.n_trained:
+            return None
+        n, above = self.n_good - self.n_trained, self.held_out_above
+        tail = (1 - _CONFIDENCE) / 2
+        low = 0.0 if above == 0 else _beta_quantile(tail, above, n - above + 1)
+        high = 1.0 if above == n else _beta_quantile(1 - tail, above + 1, n - above)
+        return {"n": n, "above": above, "interval": (low, high)}
 
     def summary(self, threshold: float, review_threshold: float) -> dict[str, Any]:
         """What a report says: the thresholds in force, and the promise of the calibrated one."""
@@ -87,6 +104,7 @@ class ThresholdEstimate:
             "n_good": self.n_good,
             "n_left_out": self.n_left_out,
             "n_trained": self.n_trained,
+            "held_out": self.held_out(),
             "warning": self.warning(),
         }
 
@@ -345,9 +363,13 @@ def calibrate(
     counts = ~far if leave_out_outliers else np.ones_like(far)
     kept = values[counts]
     estimate = conformal_threshold(kept, false_reject)
+    n_trained = int(known[counts].sum())
+    above = int((values[counts & ~known] > estimate.threshold).sum()) if n_trained else None
     highest_first = sorted(np.flatnonzero(far), key=lambda index: -values[index])
     return Calibration(
-        estimate=replace(estimate, n_left_out=len(values) - len(kept), n_trained=int(known[counts].sum())),
+        estimate=replace(
+            estimate, n_left_out=len(values) - len(kept), n_trained=n_trained, held_out_above=above
+        ),
         review_threshold=_review_threshold(kept, review_share, estimate.threshold),
         review_share=float(review_share),
         scores=tuple(np.sort(values).tolist()),

@@ -65,7 +65,8 @@ def promise(calibration: Mapping[str, Any]) -> list[str]:
 
     Args:
         calibration: `threshold` and, each optional: `review_threshold`, `false_reject` (the promised
-            rate, 0 to 1), `interval` (95 %, low and high), `n_good`, `n_trained`, `n_left_out`, `warning`.
+            rate, 0 to 1), `interval` (95 %, low and high), `n_good`, `n_trained`, `n_left_out`,
+            `held_out` (`n`, `above` and `interval`), `warning`.
     """
     threshold = calibration["threshold"]
     sentences = [f"Parts with a score above {threshold:.4g} are rejected."]
@@ -91,6 +92,12 @@ def promise(calibration: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"With this many images, the true rate lies between {percent(low)} and {percent(high)} "
             "with 95 % confidence."
+        )
+    if alone := calibration.get("held_out"):
+        low, high = alone["interval"]
+        sentences.append(
+            f"That takes training images for as good as others. The {alone['n']} held-out ones alone, "
+            f"{alone['above']} of them above the threshold, say: between {percent(low)} and {percent(high)}."
         )
     return sentences
 
