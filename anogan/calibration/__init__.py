@@ -5,6 +5,7 @@ Every station runs this room, so it needs NumPy and OpenCV and nothing that trai
 
 from anogan.calibration.evidence import (
     PARTS,
+    MapMoments,
     MapStatistics,
     combine,
     fit_map_statistics,
@@ -35,6 +36,7 @@ __all__ = [
     "ON_GOOD",
     "PARTS",
     "Calibration",
+    "MapMoments",
     "MapStatistics",
     "ThresholdEstimate",
     "calibrate",

@@ -67,74 +67,104 @@ class MapStatistics:
         return (evidence.astype(np.float32) - self.mean) / self.std
 
 
-def fit_map_statistics(
-    maps: Iterable[NDArray[Any]], mode: Literal["per-pixel", "global"], prior_images: float
-) -> MapStatistics:
-    """Mean and standard deviation of good parts' evidence, in one pass and constant memory.
+class MapMoments:
+    """Mean and standard deviation of good parts' evidence, map by map and in constant memory.
 
     Per pixel, few images estimate badly, so with n images and k = `prior_images` the variance is
     (n var_pixel + k var_all) / (n + k), var_all being the mean of the pixels' variances, and the mean is
     drawn by the same shares to its own blur (sigma 2 pixels).
+    """
 
-    Args:
-        maps: (H, W) evidence of good images; all of one size for `per-pixel`, of any for `global`.
-        mode: One value per pixel, or one for all.
-        prior_images: k, at least 0; not used by `global`.
+    def __init__(self, mode: Literal["per-pixel", "global"], prior_images: float) -> None:
+        """Starts with no map.
+
+        Args:
+            mode: One value per pixel, or one for all.
+            prior_images: k, at least 0; not used by `global`.
+        """
+        self._mode, self._prior = mode, prior_images
+        self._n_maps = 0
+        self._n = 0  # Of maps, or of pixels with `global`.
+        self._mean, self._squares = np.zeros((1, 1)), np.zeros((1, 1))
+
+    def add(self, evidence: NDArray[Any]) -> None:
+        """Takes one map.
+
+        Args:
+            evidence: (H, W), of one size for `per-pixel`, of any for `global`.
+
+        Raises:
+            CalibrationError: It has values that are not finite.
+            ShapeError: It is no map, or of another size than the first with `per-pixel`.
+        """
+        if evidence.ndim != 2 or evidence.size == 0:
+            raise ShapeError(f"Calibration map {self._n_maps} is of shape {evidence.shape}; expected (H, W).")
+        if not np.isfinite(evidence).all():
+            raise CalibrationError(
+                f"Calibration map {self._n_maps} has values that are not finite; leave it out."
+            )
+        take = self._take_pixels if self._mode == "global" else self._take_map
+        take(evidence.astype(np.float64))
+        self._n_maps += 1
+
+    def statistics(self) -> MapStatistics:
+        """Of all maps so far.
+
+        Raises:
+            CalibrationError: There was none.
+        """
+        if self._n_maps == 0:
+            raise CalibrationError("No good image was left to calibrate with; add images to good/.")
+        mean, variance = (
+            (self._mean, self._squares / self._n) if self._mode == "global" else self._shrunk_to_all()
+        )
+        floor = max(_STD_FLOOR, _RELATIVE_STD_FLOOR * math.sqrt(float(variance.mean())))
+        return MapStatistics(mean.astype(np.float32), np.maximum(np.sqrt(variance), floor).astype(np.float32))
+
+    def _take_map(self, evidence: NDArray[np.float64]) -> None:
+        """Welford 1962: stable where a sum of squares would cancel."""
+        if self._n and evidence.shape != self._mean.shape:
+            raise ShapeError(
+                f"Calibration map {self._n} is {evidence.shape} and the first was {self._mean.shape}; "
+                "per-pixel calibration needs one size: set images.size, or calibration.map: global."
+            )
+        self._n += 1
+        delta = evidence - self._mean
+        self._mean = self._mean + delta / self._n
+        self._squares = self._squares + delta * (evidence - self._mean)
+
+    def _take_pixels(self, evidence: NDArray[np.float64]) -> None:
+        """Chan et al. 1979: Welford for whole batches of pixels."""
+        delta = evidence.mean() - self._mean
+        total = self._n + evidence.size
+        self._squares = (
+            self._squares + evidence.var() * evidence.size + delta**2 * self._n * evidence.size / total
+        )
+        self._mean = self._mean + delta * evidence.size / total
+        self._n = total
+
+    def _shrunk_to_all(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        n, k, mean = self._n, self._prior, self._mean
+        if n == 1:  # One image says nothing of the spread between images; its own spread stands in.
+            return mean, np.full_like(mean, mean.var())
+        variance = self._squares / (n - 1)
+        shrunk = (n * variance + k * variance.mean()) / (n + k)
+        return (n * mean + k * _blur(mean, _MEAN_SIGMA)) / (n + k), shrunk
+
+
+def fit_map_statistics(
+    maps: Iterable[NDArray[Any]], mode: Literal["per-pixel", "global"], prior_images: float
+) -> MapStatistics:
+    """`MapMoments` of maps that are all there, or come one by one.
 
     Raises:
         CalibrationError: No map, or a map with values that are not finite.
         ShapeError: Maps of several sizes with `per-pixel`.
     """
-    finite = _finite_maps(maps)
-    mean, variance = _global_moments(finite) if mode == "global" else _pixel_moments(finite, prior_images)
-    floor = max(_STD_FLOOR, _RELATIVE_STD_FLOOR * math.sqrt(float(variance.mean())))
-    return MapStatistics(mean.astype(np.float32), np.maximum(np.sqrt(variance), floor).astype(np.float32))
-
-
-def _finite_maps(maps: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.float64]]:
-    for index, evidence in enumerate(maps):
-        if evidence.ndim != 2 or evidence.size == 0:
-            raise ShapeError(f"Calibration map {index} is of shape {evidence.shape}; expected (H, W).")
-        if not np.isfinite(evidence).all():
-            raise CalibrationError(f"Calibration map {index} has values that are not finite; leave it out.")
-        yield evidence.astype(np.float64)
-
-
-def _pixel_moments(maps: Iterable[NDArray[np.float64]], k: float) -> tuple[NDArray[np.float64], ...]:
-    n, mean, squares = 0, np.zeros((1, 1)), np.zeros((1, 1))
-    for evidence in maps:  # Welford 1962: stable where a sum of squares would cancel.
-        if n and evidence.shape != mean.shape:
-            raise ShapeError(
-                f"Calibration map {n} is {evidence.shape} and the first was {mean.shape}; per-pixel "
-                "calibration needs one size: set images.size, or calibration.map: global."
-            )
-        n += 1
-        delta = evidence - mean
-        mean = mean + delta / n
-        squares = squares + delta * (evidence - mean)
-    _require_maps(n)
-    if n == 1:  # One image says nothing of the spread between images; its own spread stands in.
-        return mean, np.full_like(mean, mean.var())
-    variance = squares / (n - 1)
-    shrunk = (n * variance + k * variance.mean()) / (n + k)
-    return (n * mean + k * _blur(mean, _MEAN_SIGMA)) / (n + k), shrunk
-
-
-def _global_moments(maps: Iterable[NDArray[np.float64]]) -> tuple[NDArray[np.float64], ...]:
-    n, mean, squares = 0, 0.0, 0.0
-    for evidence in maps:  # Chan et al. 1979: Welford for whole batches of pixels.
-        delta = float(evidence.mean()) - mean
-        total = n + evidence.size
-        squares += float(evidence.var()) * evidence.size + delta**2 * n * evidence.size / total
-        mean += delta * evidence.size / total
-        n = total
-    _require_maps(n)
-    return np.full((1, 1), mean), np.full((1, 1), squares / n)
-
-
-def _require_maps(n: int) -> None:
-    if n == 0:
-        raise CalibrationError("No good image was left to calibrate with; add images to good/.")
+    moments = MapMoments(mode, prior_images)
+    for evidence in maps:
+        moments.add(evidence)
+    return moments.statistics()
 
 
 def combine(

@@ -21,14 +21,15 @@ from anogan.cli._score_heatmaps import (
 )
 from anogan.cli._score_lines import CsvLines, JsonLines, Lines, TableLines
 from anogan.cli._score_report import ReportPages
-from anogan.cli._terminal import stdout
-from anogan.errors import ConfigError
+from anogan.cli._terminal import print_error, stdout
+from anogan.errors import ConfigError, StorageError
 from anogan.inspection import Verdict
 
 NAME = "score"
 EXAMPLE = 'anogan score image.png line-3/ "archive/*.tif" --out heatmaps'
 DEFAULT_OUT = Path("anogan-report")
 REJECTED = 1
+_UNDRAWN = "heatmap"  # Beside the verdicts and `error` in what is counted.
 
 
 def command(
@@ -131,7 +132,12 @@ def _run(
         lines.add(file)
         counts["error" if file.inspection is None else str(file.inspection.verdict)] += 1
         if file.path in targets:
-            write_heatmap(file, targets[file.path])
+            try:
+                write_heatmap(file, targets[file.path])
+            except StorageError as error:  # A name too long, a full disk: the verdicts of the others go on.
+                if not counts[_UNDRAWN]:
+                    print_error(str(error))
+                counts[_UNDRAWN] += 1
         if pages is not None:
             pages.add(file)
     if pages is not None and report is not None:
@@ -167,6 +173,8 @@ def _summarise(counts: Counter[str], folder: Path | None, report: Path | None) -
     scored = sum(counts[verdict] for verdict in Verdict)
     text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
     failed = f"; {counts['error']} could not be scored" if counts["error"] else ""
+    undrawn = counts[_UNDRAWN]
+    failed += f"; {undrawn} heatmap{'' if undrawn == 1 else 's'} could not be written" if undrawn else ""
     out = stdout()
     out.print(f"{scored} image{'' if scored == 1 else 's'}: {text}{failed}.")
     if folder is not None and scored:
@@ -178,4 +186,4 @@ def _summarise(counts: Counter[str], folder: Path | None, report: Path | None) -
 def _exit_code(counts: Counter[str]) -> int:
     if counts[Verdict.REJECT]:
         return REJECTED
-    return USER_MISTAKE if counts["error"] else 0
+    return USER_MISTAKE if counts["error"] or counts[_UNDRAWN] else 0

@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anogan.bundle import Bundle, default_model_path, load_bundle, save_bundle
 from anogan.calibration import (
     HELD_OUT,
     Calibration,
+    MapMoments,
     MapStatistics,
     calibrate,
-    fit_map_statistics,
     recalibrated,
 )
 from anogan.config import config_from_dict
@@ -44,15 +43,15 @@ def measure_statistics(
     Use images that neither trained the networks nor set the threshold: statistics fitted on the
     threshold's own images would make these look more ordinary than new ones.
     """
-    parts: dict[str, list[NDArray[np.float32]]] = {}
+    config = scorer.config.calibration
+    moments: dict[str, MapMoments] = {}
     for index, (path, _, evidence) in enumerate(gather_evidence(scorer, paths)):
         if isinstance(evidence, str):
             raise DataError(f"Calibration needs every image: {evidence}")
         for name, values in evidence.parts.items():
-            parts.setdefault(name, []).append(values)
+            moments.setdefault(name, MapMoments(config.map, config.prior_images)).add(values)
         on_image(str(path), index + 1, len(paths))
-    config = scorer.config.calibration
-    return {name: fit_map_statistics(maps, config.map, config.prior_images) for name, maps in parts.items()}
+    return {name: own.statistics() for name, own in moments.items()}
 
 
 def good_scores(

@@ -16,7 +16,7 @@ from anogan.inspection import ScoredFile
 from anogan.scoring import Evidence
 from anogan.scoring.judge import Judge
 
-_FAULTS_OF_ONE = (ConfigError, ImageError, ShapeError)
+_FAULTS_OF_ONE = (ConfigError, ImageError, ShapeError, MemoryError)
 _Named = tuple[NDArray[Any], str | None]  # An image and its variant.
 READ_AHEAD = 16  # Images held at once at most; enough to fill a chunk of tiles with small ones.
 READ_AHEAD_PIXELS = 2**23  # Of all of them, so that large ones are held one by one.
@@ -91,5 +91,7 @@ def _evidence_each(scorer: Judge, images: Sequence[_Named]) -> list[Evidence | s
 def _evidence_or_error(scorer: Judge, image: _Named) -> Evidence | str:
     try:
         return scorer.evidence([image[0]], [image[1]])[0]
+    except MemoryError as error:
+        return f"too large for the memory ({error}); score a smaller picture, or close other programs."
     except _FAULTS_OF_ONE as error:
         return str(error)

@@ -20,6 +20,7 @@ from anogan.cli._score_report import ReportPages
 from anogan.images.decode import read_as_stored, write_image
 from anogan.inspection import Inspection, Verdict
 from anogan.recipes import ScoredFile
+from anogan.scoring import Scorer
 
 KEYS = [
     "path",
@@ -234,6 +235,38 @@ def test_a_place_that_takes_no_heatmaps_is_told_before_scoring(cli: Any, model: 
     assert outcome.code == 2
     assert outcome.stdout == ""
     assert "Heatmaps cannot be written to" in outcome.stderr
+
+
+def test_a_heatmap_that_cannot_be_written_ends_no_inspection(
+    cli: Any, model: Path, parts: Path, tmp_path: Path
+) -> None:
+    # 238 bytes: a file may be called so, but its heatmap may not.
+    named = Path(shutil.copy(parts / "test" / "good" / "100.png", tmp_path / ("板" * 78 + ".png")))
+    outcome = cli("score", named, parts / "test" / "good" / "101.png", "--model", model, "--threshold", 1e6)
+
+    assert outcome.code == 2
+    assert "2 images: 2 pass, 0 review, 0 reject; 1 heatmap could not be written." in outcome.stdout
+    assert "cannot be written" in outcome.stderr
+    assert cli("score", named, "--model", model, "--threshold", -1e6).code == 1
+
+
+def test_a_picture_too_large_for_the_memory_is_told_and_the_rest_scored(
+    cli: Any, model: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = Scorer.evidence
+
+    def short_of_memory(self: Scorer, images: Any, variants: Any = None) -> Any:
+        if any(image.max() == 255 for image in images):
+            raise MemoryError("Unable to allocate 9 GiB")
+        return evidence(self, images, variants)
+
+    monkeypatch.setattr(Scorer, "evidence", short_of_memory)
+    hot = parts / "test" / "hot spot" / "200.png"
+    outcome = cli("score", hot, parts / "test" / "good" / "101.png", "--model", model, "--threshold", 1e6)
+
+    assert outcome.code == 2
+    assert "1 image: 1 pass" in outcome.stdout
+    assert "too large for the memory" in outcome.stdout + outcome.stderr
 
 
 def test_the_report_shows_the_images_and_the_promise(cli: Any, model: Path, good: Path) -> None:

@@ -202,8 +202,7 @@ def test_a_promise_on_training_images_says_what_held_out_ones_say_alone():
     alone = {"n": 40, "above": 1, "interval": (0.00063, 0.1316)}
     words = " ".join(promise(CALIBRATION | {"n_trained": 200, "held_out": alone}))
     assert (
-        "The 40 held-out ones alone, 1 of them above the threshold, say: between 0.063 % and 13.2 %"
-        in words
+        "The 40 held-out ones alone, 1 of them above the threshold, say: between 0.063 % and 13.2 %" in words
     )
 
 
