@@ -22,8 +22,8 @@ from anogan.images.headers import (
     HeaderError,
     ImageInfo,
     check_complete,
+    decoding_as_stored,
     parse_header,
-    without_orientation,
 )
 
 __all__ = [
@@ -86,7 +86,7 @@ def read_as_stored(path: Path) -> Pixels:
     except HeaderError as error:
         raise ImageError(f"{path} {error}; capture or copy it again.") from error
     with _quiet_opencv:
-        image = _decode(without_orientation(data))
+        image = _decode(decoding_as_stored(data))
     if image is None or image.shape[:2] != (info.height, info.width):
         raise ImageError(f"{path} is damaged: its pixels cannot be decoded; capture or copy it again.")
     # OpenCV widens grey with alpha, and grey palettes, to colour.

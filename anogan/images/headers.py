@@ -20,7 +20,7 @@ _JPEG_NO_FRAME = frozenset({0xC4, 0xC8, 0xCC})
 # In entropy-coded data FF 00 is a plain FF, FF D0..D7 a restart, FF FF padding; all else ends it.
 _JPEG_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
-_TIFF_ORIENTATION, _TIFF_UPRIGHT = 274, 1
+_TIFF_AS_STORED = {274: 1, 338: 0}  # Orientation: upright. Extra samples: of a kind that is not told.
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,20 @@ def check_complete(data: bytes) -> None:
         raise HeaderError("is truncated") from error
 
 
-def without_orientation(data: bytes) -> bytes:
-    """A complete file whose pixels decode in the order in which they are stored.
+def decoding_as_stored(data: bytes) -> bytes:
+    """A complete file whose pixels decode in the order and with the values in which they are stored.
 
-    OpenCV turns a TIFF's pixels by its orientation tag whatever it is told, those of no other format.
+    OpenCV turns a TIFF's pixels by its orientation tag whatever it is told, and multiplies them with an alpha
+    that is tagged as not multiplied yet; those of no other format.
     """
     if not data.startswith((b"II*\0", b"MM\0*")):
         return data
+    changed = bytearray(data)
     for tag, layout, at in _tiff_entries(data):
-        if tag == _TIFF_ORIENTATION:
-            changed = bytearray(data)
-            values = struct.unpack_from(layout, data, at)
-            struct.pack_into(layout, changed, at, *(_TIFF_UPRIGHT for _ in values))
-            return bytes(changed)
-    return data
+        if tag in _TIFF_AS_STORED:
+            n = len(struct.unpack_from(layout, data, at))
+            struct.pack_into(layout, changed, at, *[_TIFF_AS_STORED[tag]] * n)
+    return bytes(changed)
 
 
 def _parse(data: bytes) -> ImageInfo:

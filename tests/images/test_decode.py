@@ -47,6 +47,18 @@ def tiff_bytes(width: int, height: int, pixels: bytes, bits: int = 8, orientatio
     return head.ljust(144, b"\0") + pixels
 
 
+def transparent_tiff_bytes(colour: np.ndarray, alpha: int) -> bytes:
+    """An uncompressed RGB TIFF with an alpha that its colours are not multiplied with."""
+    height, width = colour.shape[:2]
+    pixels = np.concatenate([colour, np.full((height, width, 1), alpha, np.uint8)], axis=2).tobytes()
+    depths, first = 170, 178
+    tags = [(256, 1, width), (257, 1, height), (258, 4, depths), (259, 1, 1), (262, 1, 2), (273, 1, first)]
+    tags += [(277, 1, 4), (278, 1, height), (279, 1, len(pixels)), (284, 1, 1), (338, 1, 2)]
+    entries = b"".join(struct.pack("<HHII", tag, 3 if tag == 258 else 4, n, value) for tag, n, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    return head.ljust(depths, b"\0") + struct.pack("<4H", 8, 8, 8, 8) + pixels
+
+
 def huge_headers() -> dict[str, bytes]:
     jpeg = b"\xff\xd8\xff\xc0" + struct.pack(">HBHHB", 17, 8, 60000, 60000, 3) + b"\1\x11\0\2\x11\1\3\x11\1"
     bmp = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, 60000, 60000, 1, 24, *[0] * 6)
@@ -133,6 +145,16 @@ def test_the_orientation_of_a_tiff_does_not_turn_the_pixels(tmp_path: Path, orie
     turned = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     assert turned.shape != (40, 56) or (turned[..., None] != pixels).any()
     np.testing.assert_array_equal(read_as_stored(saved(tmp_path / "a.tif", data)), pixels)
+
+
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_the_alpha_of_a_tiff_does_not_darken_the_pixels(tmp_path: Path, alpha: int) -> None:
+    colour = colour_image(40, 56)
+    data = transparent_tiff_bytes(colour, alpha)
+    if alpha < 255:
+        darkened = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert darkened[..., :3].mean() < 0.6 * colour.mean()
+    np.testing.assert_array_equal(read_as_stored(saved(tmp_path / "a.tif", data)), colour)
 
 
 def test_a_name_with_spaces_and_chinese_characters_works(tmp_path: Path) -> None:
