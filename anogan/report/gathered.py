@@ -9,6 +9,7 @@ from math import inf, isfinite
 import numpy as np
 
 from anogan.inspection import Inspection
+from anogan.report.overlay import reduced
 
 PICTURES = 200  # Inspections that a report shows with pictures.
 _NO_MAP = np.zeros((0, 0), np.float32)
@@ -21,7 +22,8 @@ class Gathered:
     threshold, and an image that is neither now can become neither later.
 
     Attributes:
-        inspections: All of them; those not to be shown without maps and reconstructions.
+        inspections: All of them; those not to be shown without maps and reconstructions, the others with such
+            as a report shows (see `reduced`).
     """
 
     def __init__(self, threshold: float, pictures: int = PICTURES) -> None:
@@ -33,7 +35,7 @@ class Gathered:
     def add(self, inspection: Inspection) -> None:
         """Takes one result."""
         self._with_maps.append(len(self.inspections))
-        self.inspections.append(inspection)
+        self.inspections.append(reduced(inspection) if self._pictures else inspection)
         if len(self._with_maps) > 3 * self._pictures:  # Not at each one: it sorts them all.
             self._prune()
 

@@ -21,12 +21,11 @@ from anogan.inspection import Inspection, Verdict
 from anogan.report import _words
 from anogan.report._page import assets, data_uri, template, write_page
 from anogan.report.gathered import PICTURES, badness, distance, most_telling
-from anogan.report.overlay import Picture, panel_pictures
+from anogan.report.overlay import Picture, panel_pictures, report_scale
 
 Images = Callable[[Inspection], NDArray[np.generic]]
 Masks = Callable[[Inspection], NDArray[np.bool_] | None]
 
-_PICTURE_HEIGHT, _PICTURE_WIDTH = 320, 420  # Pixels; three fit a wide screen side by side.
 _JPEG_QUALITY = 88
 
 
@@ -188,9 +187,7 @@ def _card(inspection: Inspection, images: Images, masks: Masks | None) -> _Card:
 def _pictures(
     inspection: Inspection, image: NDArray[np.generic], mask: NDArray[np.bool_] | None
 ) -> tuple[tuple[str, str], ...]:
-    height, width = image.shape[:2]
-    scale = min(_PICTURE_HEIGHT / height, _PICTURE_WIDTH / width)
-    pictures = panel_pictures(inspection, image, mask, scale=scale)
+    pictures = panel_pictures(inspection, image, mask, scale=report_scale((image.shape[0], image.shape[1])))
     return tuple(zip(("image", "reconstruction", "heatmap"), map(_jpeg, pictures), strict=True))
 
 

@@ -5,6 +5,7 @@ Every colour picture here is RGB, as everywhere in this package.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil, log2
 from typing import Any
 
@@ -25,6 +26,7 @@ VERDICT_COLOURS = {
     Verdict.REJECT: (213, 94, 0),
 }
 MIN_PANEL_HEIGHT = 256
+REPORT_HEIGHT, REPORT_WIDTH = 320, 420  # Pixels of a report's pictures; three fit a wide screen side by side.
 
 _MAX_ALPHA = 0.75  # The part stays recognisable under the hottest colour.
 _HEAT_START = 0.35  # Inferno begins in black, which would look like shadow on the part.
@@ -138,7 +140,8 @@ def panel_pictures(
     """Image, reconstruction and heatmap overlay, all drawn at `scale` times the image's size.
 
     Lines and heat are drawn after scaling, so they stay thin when a small image is enlarged, and the
-    map is shrunk by its maximum, so a defect of one pixel survives when a large one is reduced.
+    map is shrunk by its maximum, so a defect of one pixel survives when a large one is reduced. Of an
+    inspection that is `reduced` already, map and reconstruction are taken as they are.
 
     Raises:
         ShapeError: The parts differ in size, or the image is of another shape or dtype.
@@ -146,9 +149,12 @@ def panel_pictures(
     white = 255 if image.dtype == np.uint8 else _white(image)
     original = to_display(image, white=white)
     reconstruction = to_display(inspection.reconstruction, white=white)
-    _require_size("reconstruction", reconstruction, original)
-    _require_size("anomaly_map", inspection.anomaly_map, original)
     shown = _scaled(original, scale)
+    if inspection.anomaly_map.shape != shown.shape[:2]:
+        _require_size("anomaly_map", inspection.anomaly_map, original)
+    if reconstruction.shape != shown.shape:
+        _require_size("reconstruction", reconstruction, original)
+        reconstruction = _scaled(reconstruction, scale)
     heat = _scaled_map(_finite(inspection.anomaly_map), shown.shape[:2])
     known = None
     if mask is not None:
@@ -158,7 +164,30 @@ def panel_pictures(
     if known is not None:
         shown = shown.copy()
         draw_outline(shown, known, DEFECT_COLOUR)
-    return shown, _scaled(reconstruction, scale), heatmap
+    return shown, reconstruction, heatmap
+
+
+def report_scale(size: tuple[int, int]) -> float:
+    """What an image of (height, width) is scaled by in a report."""
+    return min(REPORT_HEIGHT / size[0], REPORT_WIDTH / size[1])
+
+
+def reduced(inspection: Inspection) -> Inspection:
+    """The inspection with map and reconstruction no larger than a report shows them.
+
+    Hundreds are held for a report: of a photograph of 5 megapixels a tenth of a megapixel is shown.
+    """
+    height, width = inspection.anomaly_map.shape
+    if not inspection.anomaly_map.size or (scale := report_scale((height, width))) >= 1:
+        return inspection
+    size = _scaled_size((height, width), scale)
+    pixels: NDArray[Any] = inspection.reconstruction
+    again = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    return replace(
+        inspection,
+        anomaly_map=_scaled_map(_finite(inspection.anomaly_map), size),
+        reconstruction=np.asarray(again).reshape(*size, -1),
+    )
 
 
 def _white(image: NDArray[np.generic]) -> int:
@@ -213,9 +242,13 @@ def _disc(radius: int) -> NDArray[np.uint8]:
 
 
 def _scaled(picture: Picture, scale: float) -> Picture:
-    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    height, width = _scaled_size((picture.shape[0], picture.shape[1]), scale)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, (width, height), interpolation=method), dtype=np.uint8)
+
+
+def _scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _scaled_map(values: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:

@@ -15,6 +15,8 @@ from anogan.report.overlay import (
     inspection_panel,
     overlay,
     panel_pictures,
+    reduced,
+    report_scale,
     to_display,
 )
 
@@ -193,3 +195,25 @@ def test_a_map_or_mask_of_another_size_is_refused_by_name():
     calm = np.zeros((64, 48), np.float32)
     with pytest.raises(ShapeError, match="mask has shape"):
         overlay(image, calm, threshold=THRESHOLD, mask=np.zeros((64, 47), bool))
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint8, 1), (np.uint16, 3)])
+def test_a_reduced_inspection_is_drawn_as_the_whole_one(dtype, channels):
+    image = _image(900, 1100, channels, dtype)
+    whole = _inspection(image, _map_with_spot(900, 1100))
+    small = reduced(whole)
+    assert small.anomaly_map.size + small.reconstruction[..., 0].size < 0.2 * 2 * image[..., 0].size
+    mask = np.zeros((900, 1100), bool)
+    mask[400:500, 300:320] = True
+    scale = report_scale((900, 1100))
+    for ours, theirs in zip(
+        panel_pictures(small, image, mask, scale=scale),
+        panel_pictures(whole, image, mask, scale=scale),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours.astype(int), theirs.astype(int), atol=0 if dtype == np.uint8 else 1)
+
+
+def test_an_inspection_that_a_report_shows_whole_stays_as_it_is():
+    inspection = _inspection(_image())
+    assert reduced(inspection) is inspection
