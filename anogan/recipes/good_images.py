@@ -37,7 +37,7 @@ class Good:
         images: (H, W, C) each.
         variants: Of the product on each image; None without variants.
         shares: The number of each image's share where `calibration.cross_fit` parts a memory, else empty.
-        parts: What part of the product each shows; None without `split.group`.
+        parts: What part each shows, see `parts_of`; None where nobody asks.
         aspect: Width of a pixel by its height, which resizing may have changed.
     """
 
