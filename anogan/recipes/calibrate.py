@@ -22,7 +22,7 @@ from anogan.config import config_from_dict
 from anogan.errors import CalibrationError, DataError
 from anogan.images.folders import GOOD, file_digest, parts_of, scan_dataset
 from anogan.recipes.cross_fit import Crossed, why_not_together
-from anogan.recipes.good_images import TRAINED_ON, hashes_in
+from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import gather_evidence
 from anogan.scoring.evidence import image_score
@@ -229,13 +229,19 @@ def with_calibration(
 
 
 def _fresh_hashes(bundle: Bundle, images: Sequence[Path]) -> list[str]:
-    """SHA-256 of each image; refuses those that trained the model."""
+    """SHA-256 of each image; refuses those that trained the model, or show a part that did."""
     hashes = [file_digest(path) for path in images]
     known = hashes_in(bundle, TRAINED_ON)
-    repeated = [path for path, digest in zip(images, hashes, strict=True) if digest in known]
+    known_parts = set(bundle.metadata.get("data", {}).get("trained_parts", ()))
+    repeated = [
+        path
+        for path, digest in zip(images, hashes, strict=True)
+        if digest in known or part_names(bundle.config, [path]) & known_parts
+    ]
     if repeated:
+        learned = "trained this model" + (", or show parts that did (split.group)" if known_parts else "")
         raise CalibrationError(
-            f"{len(repeated)} of {len(images)} images, first {repeated[0]}, trained this model; a threshold "
+            f"{len(repeated)} of {len(images)} images, first {repeated[0]}, {learned}; a threshold "
             f"from them promises too much. Calibrate with {GOOD} images that it has not seen."
         )
     return hashes

@@ -36,6 +36,7 @@ from anogan.recipes.good_images import (
     hashes_of,
     kinds_left_out,
     network_image_size,
+    part_names,
     read_good,
     refuse_leak,
     refuse_unfit_tiles,
@@ -140,6 +141,7 @@ def fit(
     calibration = _calibrate(scorer, split, _crossed(scorer, split, good, trained, reporter), reporter)
     seconds = time.monotonic() - started + saved  # As if it had trained all by itself.
     metadata = _metadata(run, hashes, image_size, data, seconds) | picked
+    metadata["data"]["trained_parts"] = sorted(part_names(config, split.train + split.early_stop))
     metadata |= {"calibrated_on": CROSS_FITTED if calibration.estimate.n_trained else HELD_OUT}
     save_bundle(out, _bundle(scorer, calibration, metadata, _attachments(run, scorer, split)))
     shutil.rmtree(run.work, ignore_errors=True)

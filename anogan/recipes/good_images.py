@@ -64,6 +64,18 @@ def hashes_in(bundle: Bundle, parts: Sequence[str]) -> set[str]:
     return {digest for name in parts for digest in data.get(f"{name}_hashes", [])}
 
 
+def part_names(config: Config, paths: Sequence[Path]) -> set[str]:
+    """The parts that photographs show, by `split.group`, with their folder where that is a variant's.
+
+    None without `split.group`.
+
+    Raises:
+        DataError: A name lacks the part.
+    """
+    names = {part for path in paths if (part := config.split.part_of(path)) is not None}
+    return names if config.network.variants else {name.rpartition("/")[2] for name in names}
+
+
 def refuse_leak(dataset: Dataset, hashes: Mapping[str, Sequence[str]]) -> None:
     """A test image among the good ones would make every later figure too good."""
     known = {digest for digests in hashes.values() for digest in digests}

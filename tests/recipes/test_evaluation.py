@@ -243,6 +243,22 @@ def test_a_rate_that_a_config_may_not_ask_for_is_refused_before_anything_is_scor
     assert not told
 
 
+def test_new_photographs_of_parts_that_trained_the_model_may_not_set_its_threshold(
+    own_model: Path, tmp_path: Path
+) -> None:
+    bundle = load_bundle(own_model)
+    config = bundle.config.model_copy(
+        update={"split": bundle.config.split.model_copy(update={"group": r"(\d+)"})}
+    )
+    data = dict(bundle.metadata["data"]) | {"trained_parts": ["801", "802"]}
+    metadata = dict(bundle.metadata) | {"data": data}
+    save_bundle(own_model, replace(bundle, config=config, metadata=metadata))
+
+    with pytest.raises(CalibrationError, match=r"2 of 4 images, first .*801\.png, .* or show parts that did"):
+        calibrate_model(write_parts(tmp_path / "fresh", range(800, 804)), own_model)
+    assert calibrate_model(write_parts(tmp_path / "new", range(810, 814)), own_model).estimate.n_good == 4
+
+
 def test_images_that_trained_the_model_may_not_set_its_threshold(own_model: Path, trained: Path) -> None:
     before = load_bundle(own_model).calibration
 

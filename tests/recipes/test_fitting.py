@@ -115,7 +115,22 @@ def test_the_parts_of_good_are_disjoint_and_recorded_by_content(
     assert sum(map(len, parts)) == len(set.union(*parts)) == 16
     assert set.union(*parts) == {file_digest(path) for path in good.iterdir()}
     assert [data[f"n_{name}"] for name in ("train", "early_stop", "calibrate")] == [8, 2, 6]
+    assert data["trained_parts"] == []
     assert load_bundle(result[0].path).metadata["data"] == data
+
+
+def test_the_parts_that_the_networks_learned_from_are_kept_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for seed in range(16):
+        write_image(folder / f"part{seed // 2}_{seed % 2}.png", part(seed))
+    result = fit(folder, tmp_path / "model", tiny_config(split={"group": r"part(\d)"}))
+    data = result.metadata["data"]
+    learned = {*data["train_hashes"], *data["early_stop_hashes"]}
+    names = {path.name[4] for path in folder.iterdir() if file_digest(path) in learned}
+
+    assert data["trained_parts"] == sorted(names)
+    assert 0 < len(names) < 8
 
 
 def test_the_threshold_stands_on_held_out_good_images_and_says_so(
