@@ -163,7 +163,9 @@ def test_thresholds_that_the_export_sets_heed_parts_and_name_outliers(tmp_path: 
     scorer = build_torch_scorer(model)
     good = [np.full((*SIZE, 3), 100 + i % 3, np.uint8) for i in range(50)]
     good[7] = random_images(1, SIZE)[0]
-    paths = [Path(f"shot{i % 2}_part{i // 2}.png") for i in range(50)]
+    paths = [tmp_path / f"shot{i % 2}_part{i // 2}.png" for i in range(50)]
+    for i, path in enumerate(paths):  # Equal files would be one part.
+        path.write_bytes(str(i).encode())
     told: list[str] = []
     exported = export_scorer(
         scorer,
