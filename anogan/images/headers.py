@@ -244,6 +244,8 @@ def _parse_tiff(data: bytes) -> ImageInfo:
     if 256 not in tags or 257 not in tags:
         raise HeaderError("is a damaged TIFF without width and height")
     bits = max(tags.get(258, (1,)))
+    if bits <= 16 and {2, 3} & {*tags.get(339, ())}:
+        raise HeaderError("holds signed or floating-point pixels; save them as unsigned ones of 8 or 16 bits")
     palette = tags.get(262, (1,))[0] == 3
     colour = palette or tags.get(277, (1,))[0] >= 3
     depth = 8 if bits <= 8 or palette else 16 if bits <= 16 else bits

@@ -301,6 +301,12 @@ def test_a_wrong_bit_depth_says_how_to_go_on(tmp_path: Path) -> None:
         read_image(tmp_path / "flat.tif", channels=3, bit_depth=16)
 
 
+def test_a_tiff_of_signed_pixels_is_told_to_be_saved_unsigned(tmp_path: Path) -> None:
+    data = cv2.imencode(".tif", np.ones((16, 16), np.int16))[1].tobytes()
+    with pytest.raises(ImageError, match="signed or floating-point pixels; save them as unsigned"):
+        read_as_stored(saved(tmp_path / "a.tif", data))
+
+
 def test_a_float_tiff_is_refused(tmp_path: Path) -> None:
     data = cv2.imencode(".tif", np.zeros((16, 16), np.float32))[1].tobytes()
     with pytest.raises(ImageError, match="32 bits per channel"):
