@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anogan.bundle import Bundle, check_save_target, save_bundle
+from anogan.bundle import DEFAULT_MODEL, Bundle, check_save_target, save_bundle
 from anogan.calibration import CROSS_FITTED, HELD_OUT, Calibration, images_needed
 from anogan.config import FEWEST_TO_COMPARE, Config, Override
 from anogan.errors import ConfigError
@@ -51,7 +51,6 @@ from anogan.recipes.work_folder import AFTER_TRAINING, run_digest, work_folder
 from anogan.scoring import Scorer
 from anogan.scoring.head import fixed_from
 
-DEFAULT_MODEL = Path("anogan-model")
 FOLLOWER = "anogan.recipes.follower"  # What each further process of a fit on several devices runs.
 
 
