@@ -29,7 +29,7 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Model folder; for score also an exported .onnx file.",
+        help="Model folder; `score` takes an exported .onnx file as well.",
         show_default="$ANOGAN_MODEL, else anogan-model",
     ),
 ]

@@ -331,7 +331,9 @@ def _folders_in(folder: Path) -> tuple[Path, ...]:
 
 def _require_folder(root: Path) -> None:
     if not root.exists():
-        raise DataError(f"{root} does not exist; give a folder of images of good parts.")
+        raise DataError(
+            f"{root} does not exist; give a folder of images, or a data set with good/ and test/."
+        )
     if not root.is_dir():
         raise DataError(f"{root} is a file; give the folder that holds the images.")
 
@@ -344,9 +346,16 @@ def _plain_folder(root: Path) -> tuple[Path, ...]:
     images = _images_in(root)
     if not images:
         inside = ", ".join(folder.name for folder in _folders_in(root)[:5])
-        got = f"only the folders {inside}" if inside else "nothing to train on"
+        others = sorted({path.suffix.lower() for path in root.iterdir() if path.is_file()} - {""})
+        got = (
+            f" but only the folders {inside}"
+            if inside
+            else f" but {', '.join(others)} files"
+            if others
+            else ""
+        )
         raise DataError(
-            f"{root} holds no images but {got}; expected {_suffix_text()} files, good/ or train/good/."
+            f"{root} holds no images{got}; expected {_suffix_text()} files, good/ or train/good/."
         )
     return images
 

@@ -53,8 +53,7 @@ def fitting_config(named: str | None, overrides: Sequence[str], data: Path) -> t
     taken, notes = _suited(named, overrides, images)
     config, more = _with_kind_of_images(find_config(taken), overrides, images)
     notes += more
-    if taken != named:
-        notes += _what_is_resized_away(config, images)
+    notes += _what_is_resized_away(config, images)
     return config, " ".join(notes) or None
 
 

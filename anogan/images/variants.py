@@ -26,7 +26,8 @@ def variant_index(known: Sequence[str], variant: str | None) -> int | None:
         got = "no variant was given" if variant is None else f"got {variant!r}"
         raise ConfigError(
             f"The model must be told the variant of the product, one of {', '.join(known)}, but {got}; name "
-            "it with --variant, or put the image into a folder of its variant's name."
+            "it with --variant, or put the image into a folder of its variant's name (in a data set "
+            "test/<kind>/<variant>/)."
         )
     return known.index(variant)
 

@@ -90,7 +90,7 @@ def _reconstructions(scorer: Scorer, paths: Sequence[Path]) -> bytes:
         width = min(again.shape[1] for _, again in pairs)
         pairs = [(a[:height, :width], b[:height, :width]) for a, b in pairs]
     stacked = np.stack([a for a, _ in pairs] + [b for _, b in pairs]).astype(np.uint8)
-    captions = ["held-out good image"] * len(pairs) + ["reconstruction G(z)"] * len(pairs)
+    captions = ["held-out good"] * len(pairs) + ["its G(z)"] * len(pairs)
     return image_grid(stacked, columns=len(pairs), captions=captions)
 
 

@@ -66,7 +66,10 @@ def test_a_missing_folder_is_a_mistake(cli: Any) -> None:
     outcome = cli("doctor", "--data", "nowhere")
 
     assert outcome.code == 2
-    assert outcome.stderr == "Error: nowhere does not exist; give a folder of images of good parts.\n"
+    assert (
+        outcome.stderr
+        == "Error: nowhere does not exist; give a folder of images, or a data set with good/ and test/.\n"
+    )
 
 
 def test_this_installation_is_examined_as_it_is() -> None:

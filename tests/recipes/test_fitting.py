@@ -119,6 +119,24 @@ def test_the_parts_of_good_are_disjoint_and_recorded_by_content(
     assert load_bundle(result[0].path).metadata["data"] == data
 
 
+@pytest.mark.parametrize("name", ["test", "test/good"])
+def test_a_folder_of_test_images_is_not_fitted_on(tmp_path: Path, name: str) -> None:
+    write_parts(tmp_path / "pcb" / "good", range(2))
+    write_parts(tmp_path / "pcb" / "test" / "good", range(10, 20))
+    with pytest.raises(DataError, match=r"holds test images; give .*pcb, of which the good ones alone"):
+        fit(tmp_path / "pcb" / name, tmp_path / "model", tiny_config())
+
+
+def test_copies_among_the_training_images_are_told(good: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(good, tmp_path / "good"))
+    first = sorted(folder.iterdir())[0]
+    for index in range(9):
+        shutil.copy(first, folder / f"copy {index}.png")
+    listener = Listener()
+    fit(folder, tmp_path / "model", tiny_config(), reporter=listener.reporter)
+    assert any("training images 9 are copies of others" in event for event in listener.events)
+
+
 def test_the_parts_that_the_networks_learned_from_are_kept_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "good"
     folder.mkdir()
