@@ -70,7 +70,7 @@ def test_an_override_may_be_a_list_or_null() -> None:
 def test_an_unknown_key_is_answered_with_the_nearest_one(override: str, near: str) -> None:
     sentence = _refusal(override)
 
-    assert f"unknown key {override.partition('=')[0]}" in sentence
+    assert sentence.startswith(f"--set {override}: unknown key {override.partition('=')[0]}")
     assert near in sentence.partition("did you mean")[2]
 
 
@@ -197,3 +197,15 @@ def test_every_known_key_is_one_that_a_file_may_set() -> None:
             nested = {name: nested}
         if not isinstance(value, dict):
             config_from_dict(nested, "a test")
+
+
+def test_who_is_at_fault_is_named_the_file_or_the_override(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("search: {steps: 3}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"^--set calibration\.false_reject=2: calibration\.false_reject: "):
+        load_config(file, ["calibration.false_reject=2"])
+    file.write_text("search: {stepps: 3}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"own\.yaml: unknown key search\.stepps"):
+        load_config(file, ["search.steps=2"])
+    file.write_text("split: {early_stop: 0.4, calibrate: 0.7}\n", encoding="utf-8")
+    assert load_config(file, ["split.calibrate=0.3"]).split.calibrate == 0.3
