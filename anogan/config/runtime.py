@@ -20,6 +20,7 @@ AlarmKind = Literal[
     "stalled",
     "few-images",
     "identical-images",
+    "head-at-chance",
 ]
 
 

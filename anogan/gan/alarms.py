@@ -24,6 +24,7 @@ DEFAULT_POLICIES: Mapping[AlarmKind, AlarmPolicy] = {
     "stalled": "warn",
     "few-images": "warn",
     "identical-images": "warn",
+    "head-at-chance": "warn",
 }
 IN_A_ROW = 3  # Looks that must agree, so that one unlucky batch raises nothing.
 PERFECT, VANISHED, SATURATED_GAP = 0.98, 0.02, 14.0
@@ -34,6 +35,8 @@ LEAST_DIVERSITY, MOST_DUPLICATES = 0.15, 0.1
 MOST_OVERFITTING, NEAREST_COPY = 0.5, 0.4
 STALLED_SHARE, STALLED_PROGRESS = 0.4, 0.5
 FEWEST_IMAGES = 10
+# The shipped configs end at 0.93 to 0.99; after a few steps it is 0.5.
+LEAST_PIXEL_AUROC = 0.7
 # Up from the first look to the last, whatever state the networks are in.
 OF_THE_DATA: tuple[AlarmKind, ...] = ("few-images", "identical-images")
 LOGISTIC = ("minimax", "non-saturating")
@@ -77,16 +80,28 @@ class Finding:
     rate_factor: float = 0.5
 
 
+Rule = Callable[[Config, Points], Finding | None]
+
+
 def judge_gan(config: Config, points: Points) -> list[Alarm]:
-    """Every alarm that is up after the last look.
+    """Every alarm of the GAN that is up after the last look.
 
     Args:
         config: Losses, number of steps, and the policy of each alarm.
         points: (step, value) per figure, from the first look on.
     """
+    return _judge(RULES, config, points)
+
+
+def judge_head(config: Config, points: Points) -> list[Alarm]:
+    """The same of the residual head."""
+    return _judge(HEAD_RULES, config, points)
+
+
+def _judge(rules: Mapping[AlarmKind, Rule], config: Config, points: Points) -> list[Alarm]:
     policies = {**DEFAULT_POLICIES, **config.monitor.alarms}
     alarms = []
-    for kind, rule in RULES.items():
+    for kind, rule in rules.items():
         policy = policies[kind]
         if policy != "off" and (finding := rule(config, points)) is not None:
             alarms.append(Alarm(kind, finding.message, policy, finding.rate_factor))
@@ -256,7 +271,20 @@ def _distinct(points: Points) -> int | None:
     return round(values[-1][1]) if values else None
 
 
-RULES: Mapping[AlarmKind, Callable[[Config, Points], Finding | None]] = {
+def _head_at_chance(config: Config, points: Points) -> Finding | None:
+    """At the end alone: every head begins there."""
+    found = points.get("head_held_out_pixel_auroc", ())
+    step, auroc = found[-1] if found else (0, 1.0)
+    if step < config.head.steps or auroc >= LEAST_PIXEL_AUROC:
+        return None
+    return Finding(
+        f"The head tells drawn defects on held-out tiles hardly better than chance (AUROC {auroc:.2f}): "
+        "train it longer (head.steps), and look at drawn_defects.png, whether they can be seen on this part "
+        "(defects.kinds, defects.min_size)."
+    )
+
+
+RULES: Mapping[AlarmKind, Rule] = {
     "learning-rate": _learning_rate,
     "collapse": _collapse,
     "discriminator-wins": _discriminator_wins,
@@ -266,3 +294,4 @@ RULES: Mapping[AlarmKind, Callable[[Config, Points], Finding | None]] = {
     "few-images": _few_images,
     "identical-images": _identical_images,
 }
+HEAD_RULES: Mapping[AlarmKind, Rule] = {"head-at-chance": _head_at_chance}

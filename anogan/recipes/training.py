@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from anogan.config import Config
 from anogan.gan import ranks
-from anogan.gan.alarms import Alarm, judge_gan
+from anogan.gan.alarms import Alarm, judge_gan, judge_head
 from anogan.gan.encoder import EncoderStage
 from anogan.gan.logbook import Logbook
 from anogan.gan.loop import History, LoopSettings, Metrics, Stage, run_stage
@@ -33,6 +34,7 @@ from anogan.scoring.perceptual import load_perceptual
 
 FEATURE_SCALE_BATCHES = 8
 TRAIN_STREAM, HELD_OUT_STREAM, HEAD_STREAM, MEMORY_STREAM = range(4)
+_JUDGES = {GanStage.name: judge_gan, HeadStage.name: judge_head}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Run:
 
     def train(self, stage: Stage) -> None:
         """One stage to its end, with its checkpoint, its log and the monitor's judgement."""
-        monitor, watched = self.config.monitor, isinstance(stage, GanStage)
+        monitor = self.config.monitor
         logbook = Logbook(self.logs, stage.name, stage.pictures if isinstance(stage, GanStage) else None)
         settings = LoopSettings(
             monitor.interval,
@@ -66,7 +68,7 @@ class Run:
             self.reporter.progress,
             self.reporter.event,
             logbook.add if ranks.is_first() else lambda *_: None,
-            self._judge if watched else lambda _: (),
+            partial(self._judge, stage.name),
             monitor.alarms.get("non-finite") == "stop",
         )
         started = time.monotonic()
@@ -76,8 +78,9 @@ class Run:
             logbook.close()
         self.seconds[stage.name] = time.monotonic() - started
 
-    def _judge(self, history: History) -> list[Alarm]:
-        return judge_gan(self.config, history.points)
+    def _judge(self, stage: str, history: History) -> Sequence[Alarm]:
+        judge = _JUDGES.get(stage)
+        return () if judge is None else judge(self.config, history.points)
 
     @property
     def logs(self) -> Path:

@@ -7,7 +7,15 @@ import pytest
 
 from anogan.config import Config, load_config
 from anogan.errors import ConfigError
-from anogan.gan.alarms import DEFAULT_POLICIES, RULES, health, health_sentence, judge_gan
+from anogan.gan.alarms import (
+    DEFAULT_POLICIES,
+    HEAD_RULES,
+    RULES,
+    health,
+    health_sentence,
+    judge_gan,
+    judge_head,
+)
 from anogan.gan.loop import History
 from tests.tiny import tiny_config
 
@@ -61,7 +69,7 @@ def test_healthy_figures_raise_nothing_at_any_look(config: Config) -> None:
 
 
 def test_every_rule_is_tried_here() -> None:
-    assert set(FAILURES) == set(RULES) == set(DEFAULT_POLICIES) - {"non-finite"}
+    assert set(FAILURES) == set(RULES) == set(DEFAULT_POLICIES) - {"non-finite", *HEAD_RULES}
 
 
 @pytest.mark.parametrize("kind", sorted(FAILURES))
@@ -121,6 +129,26 @@ def test_late_saturation_of_a_logistic_loss_counts_as_won_and_of_a_critic_does_n
         for loss in ("non-saturating", "wgan")
     }
     assert kinds == {"non-saturating": ["discriminator-wins"], "wgan": []}
+
+
+@pytest.mark.parametrize(
+    ("looks", "raised"),
+    [
+        ([(1, 0.5), (100, 0.55), (200, 0.6)], True),
+        ([(1, 0.5), (100, 0.6), (200, 0.71)], False),
+        ([(1, 0.5), (100, 0.5)], False),  # Not at its end yet.
+        ([], False),
+    ],
+)
+def test_a_head_that_ends_at_chance_is_told(looks: list[tuple[int, float]], raised: bool) -> None:
+    config = tiny_config(head={"steps": 200})
+    alarms = judge_head(config, {"head_held_out_pixel_auroc": looks})
+
+    assert [alarm.kind for alarm in alarms] == (["head-at-chance"] if raised else [])
+    if raised:
+        assert "AUROC 0.60" in alarms[0].message
+        off = tiny_config(head={"steps": 200}, monitor={"alarms": {"head-at-chance": "off"}})
+        assert not judge_head(off, {"head_held_out_pixel_auroc": looks})
 
 
 def history(up: list[str], alarms: list[Any]) -> History:
