@@ -21,7 +21,7 @@ from anogan.cli._score_heatmaps import (
 )
 from anogan.cli._score_lines import CsvLines, JsonLines, Lines, TableLines
 from anogan.cli._score_report import ReportPages
-from anogan.cli._terminal import print_error, stdout
+from anogan.cli._terminal import print_error, print_note, stdout
 from anogan.errors import ConfigError, StorageError
 from anogan.inspection import Verdict
 
@@ -93,6 +93,13 @@ def command(
     model_path = require_model(model, exported=True)
     images = _without_own(find_images(paths), paths, model_path, folder)
     opened = open_scorer(model_path, threshold=threshold, steps=steps, device=device, variant=variant)
+    own = opened.config["search"]["steps"]
+    # An exported file may hold a threshold for fewer steps.
+    if steps not in (None, own) and threshold is None and model_path.is_dir():
+        print_note(
+            f"The threshold was set at {own} search steps, and what it promises does not hold at {steps}; give "
+            "--threshold, or `anogan fit --set search.steps=...`."
+        )
     lines: Lines = JsonLines() if json_ else CsvLines() if csv_ else TableLines()
     report = _report_file(report)
     counts = _run(opened, images, lines, folder, report, by_hand=threshold is not None)

@@ -132,9 +132,11 @@ def test_a_threshold_by_hand_decides(cli: Any, model: Path, good: Path) -> None:
 
 
 def test_steps_override_the_model(cli: Any, model: Path, good: Path) -> None:
-    found = _objects(cli("score", good, "--model", model, "--json", "--steps", 3).stdout)
+    outcome = cli("score", good, "--model", model, "--json", "--steps", 3)
 
-    assert {item["steps_used"] for item in found} == {3}
+    assert {item["steps_used"] for item in _objects(outcome.stdout)} == {3}
+    assert "what it promises does not hold at 3" in outcome.stderr
+    assert "does not hold" not in cli("score", good, "--model", model, "--json", "--steps", 3, ALWAYS).stderr
 
 
 def test_a_device_that_is_not_there_is_refused(cli: Any, model: Path, good: Path) -> None:
