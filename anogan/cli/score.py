@@ -97,7 +97,7 @@ def command(
     # An exported file may hold a threshold for fewer steps.
     if steps not in (None, own) and threshold is None and model_path.is_dir():
         print_note(
-            f"The threshold was set at {own} search steps, and what it promises does not hold at {steps}; give "
+            f"The threshold was set at {own} search steps, what it promises does not hold at {steps}; give "
             "--threshold, or `anogan fit --set search.steps=...`."
         )
     lines: Lines = JsonLines() if json_ else CsvLines() if csv_ else TableLines()
