@@ -196,7 +196,7 @@ def test_every_known_key_is_one_that_a_file_may_set() -> None:
         for name in reversed(key.split(".")):
             nested = {name: nested}
         if not isinstance(value, dict):
-            config_from_dict(nested, "a test")
+            assert config_from_dict(nested, "a test") == Config(), f"{key} at its default changes a config"
 
 
 def test_who_is_at_fault_is_named_the_file_or_the_override(tmp_path: Path) -> None:

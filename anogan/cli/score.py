@@ -93,13 +93,8 @@ def command(
     model_path = require_model(model, exported=True)
     images = _without_own(find_images(paths), paths, model_path, folder)
     opened = open_scorer(model_path, threshold=threshold, steps=steps, device=device, variant=variant)
-    own = opened.config["search"]["steps"]
-    # An exported file may hold a threshold for fewer steps.
-    if steps not in (None, own) and threshold is None and model_path.is_dir():
-        print_note(
-            f"The threshold was set at {own} search steps, what it promises does not hold at {steps}; give "
-            "--threshold, or `anogan fit --set search.steps=...`."
-        )
+    if threshold is None:
+        _tell_of_other_steps(opened, steps)
     lines: Lines = JsonLines() if json_ else CsvLines() if csv_ else TableLines()
     report = _report_file(report)
     counts = _run(opened, images, lines, folder, report, by_hand=threshold is not None)
@@ -115,6 +110,16 @@ def _refuse_unfit(threshold: float | None, *, json_: bool, csv_: bool) -> None:
         raise ConfigError("--json and --csv were both given; choose one.")
     if threshold is not None and not math.isfinite(threshold):
         raise ConfigError(f"--threshold {threshold} is no number to compare with; give one such as 6.5.")
+
+
+def _tell_of_other_steps(opened: OpenedModel, steps: int | None) -> None:
+    own = opened.config["search"]["steps"]
+    # An exported file may hold a threshold for fewer steps.
+    if steps not in (None, own) and opened.path.is_dir():
+        print_note(
+            f"The threshold was set at {own} search steps, what it promises does not hold at {steps}; give "
+            "--threshold, or `anogan fit --set search.steps=...`."
+        )
 
 
 def _run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,15 +32,14 @@ def load_config(path: Path | str | None = None, overrides: Sequence[Override] = 
         ConfigError: The file is missing or not YAML, a key is unknown, or a value does not fit.
     """
     tree = {} if path is None else _read_yaml(find_config(str(path)))
-    by_itself, where = copy.deepcopy(tree), "the defaults" if path is None else str(path)
     for override in overrides:
         _apply(tree, override)
     try:
-        return config_from_dict(tree, where)
+        return config_from_dict(tree, where="the defaults" if path is None else str(path))
     except ConfigError:
         if not overrides:
             raise
-        config_from_dict(by_itself, where)  # Where the file is at fault, it is named; else the overrides are.
+        load_config(path)  # Where the file by itself is at fault, it is named; else the overrides are.
         return config_from_dict(tree, where=" ".join(f"--set {override}" for override in overrides))
 
 

@@ -345,15 +345,11 @@ def _suffix_text() -> str:
 def _plain_folder(root: Path) -> tuple[Path, ...]:
     images = _images_in(root)
     if not images:
-        inside = ", ".join(folder.name for folder in _folders_in(root)[:5])
-        others = sorted({path.suffix.lower() for path in root.iterdir() if path.is_file()} - {""})
-        got = (
-            f" but only the folders {inside}"
-            if inside
-            else f" but {', '.join(others)} files"
-            if others
-            else ""
-        )
+        got = ""
+        if inside := [folder.name for folder in _folders_in(root)[:5]]:
+            got = f" but only the folders {', '.join(inside)}"
+        elif others := {path.suffix.lower() for path in root.iterdir() if path.is_file()} - {""}:
+            got = f" but {', '.join(sorted(others))} files"
         raise DataError(
             f"{root} holds no images{got}; expected {_suffix_text()} files, good/ or train/good/."
         )

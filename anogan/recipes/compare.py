@@ -235,7 +235,7 @@ def _baseline_job(session: _Session, name: str, config: Config, dataset: Dataset
 
     masks = [sample.mask_path for sample in dataset.test if sample.mask_path is not None]
     tests = (*(sample.path for sample in dataset.test), *masks)
-    kinds = [f"{sample.kind}, {'masked' if sample.mask_path else 'no mask'}" for sample in dataset.test]
+    kinds = [(sample.kind, sample.mask_path is not None) for sample in dataset.test]
     key = f"{_file_name(name)}-seed{config.seed}-{session.digest(config, dataset.good, tests, kinds)}"
     return _Job(name, "baseline", config.seed, dataset, measure, key)
 

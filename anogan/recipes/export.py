@@ -14,10 +14,10 @@ from anogan.errors import DataError
 from anogan.export import Exported, export_scorer
 from anogan.export.graph import Precision
 from anogan.images.decode import read_image
-from anogan.images.folders import GOOD, file_digest, parts_of, scan_dataset
+from anogan.images.folders import GOOD, file_digest, scan_dataset
 from anogan.images.spread import evenly_spread
 from anogan.images.tiling import TilePyramid
-from anogan.recipes.good_images import TRAINED_ON, hashes_in
+from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names
 from anogan.recipes.models import scorer_of
 
 GATE_IMAGES = 8
@@ -68,9 +68,7 @@ def export_model(
             "or test images."
         )
     calibrating = good[:CALIBRATION_IMAGES] if cut_steps or precision != "fp32" else []
-    parts_of(
-        calibrating, bundle.config.split.part_of
-    )  # A name without its part is told before minutes of work.
+    part_names(bundle.config, calibrating)  # A name without its part is told before minutes of work.
     images = _within_steps(bundle, [_read(bundle, image) for image in chosen])
     return export_scorer(
         scorer_of(bundle, runtime=runtime),

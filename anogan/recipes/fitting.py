@@ -141,8 +141,7 @@ def fit(
     scorer, picked = _pick_score(Scorer(trained.model), held_out, reporter)
     calibration = _calibrate(scorer, split, _crossed(scorer, split, good, trained, reporter), reporter)
     seconds = time.monotonic() - started + saved  # As if it had trained all by itself.
-    metadata = _metadata(run, hashes, image_size, data, seconds) | picked
-    metadata["data"]["trained_parts"] = sorted(part_names(config, split.train + split.early_stop))
+    metadata = _metadata(run, split, hashes, image_size, data, seconds) | picked
     metadata |= {"calibrated_on": CROSS_FITTED if calibration.estimate.n_trained else HELD_OUT}
     save_bundle(out, _bundle(scorer, calibration, metadata, _attachments(run, scorer, split)))
     shutil.rmtree(run.work, ignore_errors=True)
@@ -177,9 +176,8 @@ def _read_fit_images(
 
 def _crossed(scorer: Scorer, split: Split, good: Good, trained: Trained, reporter: Reporter) -> list[Crossed]:
     """The training images, share by share, and who scores them; none without `calibration.cross_fit`."""
-    config = scorer.config
-    if not config.calibration.may_cross_fit(n_parts(split.calibrate, config.split.part_of)):
-        if config.calibration.cross_fit:
+    if not _may_cross_fit(split, scorer.config):
+        if scorer.config.calibration.cross_fit:
             reporter.event(
                 f"Fewer than {FEWEST_TO_COMPARE} good images are held out for calibration: too few to tell "
                 "whether training images score like others. The threshold stands on these alone."
@@ -241,8 +239,11 @@ def _pick_score(scorer: Scorer, held_out: Good, reporter: Reporter) -> tuple[Sco
 
 
 def _calibrating(split: Split, config: Config) -> Sequence[Path]:
-    crossed = config.calibration.may_cross_fit(n_parts(split.calibrate, config.split.part_of))
-    return split.calibrate + (split.train if crossed else ())
+    return split.calibrate + (split.train if _may_cross_fit(split, config) else ())
+
+
+def _may_cross_fit(split: Split, config: Config) -> bool:
+    return config.calibration.may_cross_fit(n_parts(split.calibrate, config.split.part_of))
 
 
 def _refuse_test_folder(data: Path) -> None:
@@ -286,6 +287,7 @@ def _warn_of_light(images: Sequence[Pixels], config: Config, reporter: Reporter)
 
 def _metadata(
     run: Run,
+    split: Split,
     hashes: Mapping[str, Sequence[str]],
     image_size: tuple[int, int] | None,
     data: Path,
@@ -299,6 +301,7 @@ def _metadata(
             "sha256": hashlib.sha256(joined.encode()).hexdigest(),
             **{f"n_{name}": len(values) for name, values in hashes.items()},
             **{f"{name}_hashes": list(values) for name, values in hashes.items()},
+            "trained_parts": sorted(part_names(run.config, split.train + split.early_stop)),
         },
         "seed": run.config.seed,
         "device": str(run.device),
