@@ -273,9 +273,16 @@ class Scorer:
     def _inspect_tiles(self, tiles: Tensor) -> dict[str, NDArray[Any]]:
         """Maps, reconstruction and scores of every tile, chunk by chunk."""
         per_chunk = max(1, CHUNK_PIXELS // self.config.tiles.size**2)
+        results: dict[str, NDArray[Any]] = {}
         with full_float32(self._device):
-            chunks = [self._inspect_chunk(chunk.to(self._device)) for chunk in tiles.split(per_chunk)]
-        return {name: torch.cat([c[name] for c in chunks]).numpy() for name in chunks[0]}
+            for start in range(0, len(tiles), per_chunk):
+                chunk = self._inspect_chunk(tiles[start : start + per_chunk].to(self._device))
+                for name, values in chunk.items():
+                    found = values.numpy()
+                    if name not in results:  # Chunks joined at the end would lie in memory twice.
+                        results[name] = np.empty((len(tiles), *found.shape[1:]), found.dtype)
+                    results[name][start : start + per_chunk] = found
+        return results
 
     def _inspect_chunk(self, tiles: Tensor) -> dict[str, Tensor]:
         found = self._inverter.search(tiles, self.steps)
