@@ -99,6 +99,7 @@ def test_commands_that_need_the_folder_say_so(exported: Path, parts: Path, comma
     [
         (["--cut-steps", "few"], "whole numbers such as 0,5"),
         (["--cut-steps", "99"], "from 0 to 1"),
+        (["--out", "scorer.bin"], "scorer.bin: name a file that ends in .onnx"),
         (["--data", "no-such-folder"], "no-such-folder"),
         (["--model", "no-such-model"], "no-such-model"),
     ],
