@@ -64,8 +64,9 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
         "schema_version": manifest["schema_version"],
         "created": manifest["created"],
         "image_size": metadata.get("image_size"),
-        # The hash of each image is for `calibrate`; nobody reads thousands of them here.
-        "data": {key: value for key, value in data.items() if not key.endswith("_hashes")},
+        # Hashes of images and names of parts are for `calibrate`; nobody reads thousands of them here.
+        "data": {key: value for key, value in data.items() if not isinstance(value, list)}
+        | ({"calibrated_on": metadata["calibration_source"]} if "calibration_source" in metadata else {}),
         "training": {key: metadata.get(key) for key in ("device", "torch", "training_seconds", "seed")},
         "metrics": metadata.get("metrics", {}),
         "health": metadata.get("health"),
