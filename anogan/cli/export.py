@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anogan.cli._model import EXPORTED, require_model
+from anogan.cli._model import EXPORTED, is_exported, require_model
 from anogan.cli._options import JsonOption, ModelOption
 from anogan.cli._terminal import print_note, stdout
 from anogan.errors import ConfigError
@@ -85,7 +85,7 @@ def command(
     The file is written only if it decides as PyTorch does on images that were not trained on.
     """
     steps = _numbers(cut_steps)
-    if out.suffix.lower() != EXPORTED and not out.is_dir():
+    if not (is_exported(out) or out.is_dir()):
         raise ConfigError(
             f"--out {out}: name a file that ends in {EXPORTED}; by that `anogan score` knows it."
         )
