@@ -66,7 +66,7 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
         "image_size": metadata.get("image_size"),
         # Hashes of images and names of parts are for `calibrate`; nobody reads thousands of them here.
         "data": {key: value for key, value in data.items() if not isinstance(value, list)}
-        | ({"calibrated_on": metadata["calibration_source"]} if "calibration_source" in metadata else {}),
+        | {key: metadata[key] for key in ("calibration_source",) if key in metadata},
         "training": {key: metadata.get(key) for key in ("device", "torch", "training_seconds", "seed")},
         "metrics": metadata.get("metrics", {}),
         "health": metadata.get("health"),

@@ -125,7 +125,7 @@ def test_calibrate_moves_the_threshold_and_prints_its_promise(
     assert "at most 20 % of good parts" in outcome.stdout
     assert "95 % confidence" in outcome.stdout
     data = json.loads(cli("info", "--model", own_model, "--json").stdout)["data"]
-    assert data["calibrated_on"] == str(other_good.resolve())
+    assert data["calibration_source"] == str(other_good.resolve())
     assert data["n_calibrate"] == 9
     assert not any(isinstance(value, list) for value in data.values())
 
