@@ -166,7 +166,10 @@ def evaluate_scorer(
         if not np.isfinite(file.inspection.score):  # Reviewed by a person, but no figure can count it.
             errors[sample.path] = f"{sample.path}: its score is {file.inspection.score}, which is no number."
             continue
-        pixels.add(sample.kind, _mask(sample.mask_path, file.inspection), file.inspection.anomaly_map)
+        anomaly_map = file.inspection.anomaly_map
+        height, width = anomaly_map.shape
+        truth = None if sample.mask_path is None else read_mask(sample.mask_path, (height, width))
+        pixels.add(sample.kind, truth, anomaly_map)
         gathered.add(file.inspection)
         kinds.append(sample.kind)
     if not kinds:
@@ -191,12 +194,6 @@ def _refuse_unfit_masks(samples: Sequence[Sample]) -> None:
         read_mask(sample.mask_path, (info.height, info.width))
 
 
-def _mask(path: Path | None, inspection: Inspection) -> NDArray[np.bool_] | None:
-    """The ground truth of an inspected image, if there is some."""
-    height, width = inspection.anomaly_map.shape
-    return None if path is None else read_mask(path, (height, width))
-
-
 def _write_report(
     folder: Path,
     data: Path,
@@ -214,8 +211,10 @@ def _write_report(
         assert inspection.path is not None
         return read_image(inspection.path, channels=images.channels, bit_depth=images.bit_depth)
 
-    def mask(inspection: Inspection) -> NDArray[np.bool_] | None:
-        return _mask(mask_paths.get(inspection.path) if inspection.path is not None else None, inspection)
+    def mask(inspection: Inspection, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        # Of the photograph's size: the map of a large one is kept reduced.
+        path = mask_paths.get(inspection.path) if inspection.path is not None else None
+        return None if path is None else read_mask(path, size)
 
     write_report(
         folder / "report.html",

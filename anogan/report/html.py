@@ -24,7 +24,7 @@ from anogan.report.gathered import PICTURES, badness, distance, most_telling
 from anogan.report.overlay import Picture, panel_pictures, report_scale
 
 Images = Callable[[Inspection], NDArray[np.generic]]
-Masks = Callable[[Inspection], NDArray[np.bool_] | None]
+Masks = Callable[[Inspection, tuple[int, int]], NDArray[np.bool_] | None]
 
 _JPEG_QUALITY = 88
 
@@ -74,7 +74,7 @@ def write_report(
         errors: Path -> why that file could not be scored.
         figures: Caption -> PNG bytes, shown in this order.
         config: Settings as a tree of plain values.
-        masks: Gives the (H, W) ground truth of an inspection, or None.
+        masks: Gives the ground truth of an inspection whose photograph is (H, W), of that size, or None.
         max_images: Inspections shown with pictures: the worst, and those nearest to the threshold.
 
     Returns:
@@ -169,8 +169,9 @@ def _card(inspection: Inspection, images: Images, masks: Masks | None) -> _Card:
     pictures: tuple[tuple[str, str], ...] = ()
     problem, mask = "", None
     try:
-        mask = None if masks is None else masks(inspection)
-        pictures = _pictures(inspection, images(inspection), mask)
+        image = images(inspection)
+        mask = None if masks is None else masks(inspection, (image.shape[0], image.shape[1]))
+        pictures = _pictures(inspection, image, mask)
     except (AnoganError, OSError) as error:
         problem = f"No picture: {error}"
     return _Card(

@@ -175,6 +175,19 @@ def test_the_report_holds_the_figures_that_are_returned(data: Path, trained: Pat
     assert "ROC curve" in page
 
 
+def test_masks_of_photographs_larger_than_a_report_shows_are_outlined_there(
+    data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anogan.report.overlay.REPORT_HEIGHT", SIZE[0] // 2)
+    monkeypatch.setattr("anogan.report.overlay.REPORT_WIDTH", SIZE[1] // 2)
+
+    evaluate(data, trained, report=tmp_path / "report")
+
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 3 * len(scan_dataset(data).test)
+    assert "No picture" not in page
+
+
 def test_each_image_has_its_score_and_verdict_among_the_figures(data: Path, trained: Path) -> None:
     run = evaluate(data, trained)
     rows = run.to_dict()["images"]

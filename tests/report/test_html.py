@@ -253,7 +253,7 @@ def test_ground_truth_is_drawn_only_where_there_is_some(tmp_path):
     mask[8:16, 8:16] = True
     calm = dataclasses.replace(_inspection(1.0), anomaly_map=np.zeros((24, 32), np.float32))
     known, unknown = (
-        _pictures(_Page(_report(tmp_path / f"{i}.html", [calm], masks=lambda _, given=given: given)))
+        _pictures(_Page(_report(tmp_path / f"{i}.html", [calm], masks=lambda *_, given=given: given)))
         for i, given in enumerate((mask, None))
     )
     assert np.abs(known[0].astype(int) - unknown[0]).max() > 100
