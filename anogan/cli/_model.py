@@ -39,7 +39,8 @@ class OpenedModel:
         scorer: Its thresholds.
         score_files: Files -> one result each, in order, each as soon as it is known.
         calibrated_on: Which images set the threshold.
-        promise: The calibration in the terms of the report.
+        promise: The calibration in the terms of the report, as far as it holds.
+        unpromised: Why no false-reject rate is promised for these scores, if so, as a sentence.
         config: Every setting, plain JSON types.
     """
 
@@ -48,6 +49,7 @@ class OpenedModel:
     score_files: Callable[[Sequence[Path]], Iterator[ScoredFile]]
     calibrated_on: str
     promise: Mapping[str, Any]
+    unpromised: str | None
     config: Mapping[str, Any]
 
 
@@ -138,12 +140,14 @@ def _open_folder(
     if device is not None:
         runtime = runtime.model_copy(update={"device": str(device)})
     scorer = scorer_of(bundle, threshold=threshold, steps=steps, runtime=runtime)
+    why = _unpromised(threshold, steps, [bundle.config.search.steps])
     return OpenedModel(
         path=path,
         scorer=scorer,
         score_files=lambda paths: score_files(scorer, paths, variant),
         calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
-        promise=scorer.promise() if scorer.calibration is not None else {},
+        promise=_promised(scorer, why, scorer.promise() if scorer.calibration is not None else {}),
+        unpromised=why,
         config=config_to_dict(bundle.config),
     )
 
@@ -158,15 +162,39 @@ def _open_exported(
     scorer = StationScorer(path, providers=providers_of(device), threshold=threshold, steps=steps)
     if variant is not None:
         variant_index(scorer.variants, variant)  # Before the first image, not once for each.
-    estimate = ThresholdEstimate(**scorer.manifest.promise)
+    calibrations = scorer.manifest.calibrations
+    why = _unpromised(threshold, steps, [calibration.steps for calibration in calibrations])
+    if steps in (None, calibrations[0].steps):
+        estimate = ThresholdEstimate(**scorer.manifest.promise)
+        promise = estimate.summary(scorer.threshold, scorer.review_threshold)
+    else:
+        promise = next((c.model_dump() for c in calibrations if c.steps == steps), {})
     return OpenedModel(
         path=path,
         scorer=scorer,
         score_files=lambda paths: scorer.score_files(paths, variant),
         calibrated_on=scorer.manifest.calibrated_on,
-        promise=estimate.summary(scorer.threshold, scorer.review_threshold),
+        promise=_promised(scorer, why, promise),
+        unpromised=why,
         config=scorer.manifest.config,
     )
+
+
+def _unpromised(threshold: float | None, steps: int | None, calibrated: Sequence[int]) -> str | None:
+    if threshold is not None:
+        return "The threshold was given by hand, so no false-reject rate is promised."
+    if steps is None or steps in calibrated:
+        return None
+    return (
+        f"The threshold was set at {calibrated[0]} search steps; what it promises does not hold at {steps}."
+    )
+
+
+def _promised(scorer: Limits, why_not: str | None, promise: Mapping[str, Any]) -> Mapping[str, Any]:
+    if why_not is None:
+        return promise
+    limits = {"threshold": scorer.threshold, "review_threshold": scorer.review_threshold}
+    return limits | {"warning": why_not}
 
 
 def providers_of(device: Device | None) -> list[str] | None:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 class ReportPages:
     """Gathers the results of a run for its report, as `Gathered` keeps them."""
 
-    def __init__(self, opened: OpenedModel, *, by_hand: bool) -> None:
+    def __init__(self, opened: OpenedModel) -> None:
         from anogan.report.gathered import Gathered
 
-        self._opened, self._by_hand = opened, by_hand
+        self._opened = opened
         self._gathered = Gathered(opened.scorer.threshold)
         self._errors: dict[str, str] = {}
 
@@ -57,17 +57,7 @@ class ReportPages:
             inspections=self.inspections,
             images=pixels,
             calibrated_on=self._opened.calibrated_on,
-            calibration=self._calibration(),
+            calibration=self._opened.promise,
             errors=self._errors,
             config=self._opened.config,
         )
-
-    def _calibration(self) -> dict[str, Any]:
-        scorer = self._opened.scorer
-        if self._by_hand:
-            return {
-                "threshold": scorer.threshold,
-                "review_threshold": scorer.review_threshold,
-                "warning": "The threshold was given by hand, so no false-reject rate is promised.",
-            }
-        return dict(self._opened.promise)

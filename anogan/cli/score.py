@@ -93,11 +93,11 @@ def command(
     model_path = require_model(model, exported=True)
     images = _without_own(find_images(paths), paths, model_path, folder)
     opened = open_scorer(model_path, threshold=threshold, steps=steps, device=device, variant=variant)
-    if threshold is None:
-        _tell_of_other_steps(opened, steps)
+    if opened.unpromised is not None and threshold is None:
+        print_note(f"{opened.unpromised} Give --threshold, or `anogan fit --set search.steps=...`.")
     lines: Lines = JsonLines() if json_ else CsvLines() if csv_ else TableLines()
     report = _report_file(report)
-    counts = _run(opened, images, lines, folder, report, by_hand=threshold is not None)
+    counts = _run(opened, images, lines, folder, report)
     if isinstance(lines, TableLines):
         _summarise(counts, folder, report)
     code = _exit_code(counts)
@@ -112,27 +112,15 @@ def _refuse_unfit(threshold: float | None, *, json_: bool, csv_: bool) -> None:
         raise ConfigError(f"--threshold {threshold} is no number to compare with; give one such as 6.5.")
 
 
-def _tell_of_other_steps(opened: OpenedModel, steps: int | None) -> None:
-    own = opened.config["search"]["steps"]
-    # An exported file may hold a threshold for fewer steps.
-    if steps not in (None, own) and opened.path.is_dir():
-        print_note(
-            f"The threshold was set at {own} search steps, what it promises does not hold at {steps}; give "
-            "--threshold, or `anogan fit --set search.steps=...`."
-        )
-
-
 def _run(
     opened: OpenedModel,
     images: list[Path],
     lines: Lines,
     folder: Path | None,
     report: Path | None,
-    *,
-    by_hand: bool,
 ) -> Counter[str]:
     """Scores, prints and draws image by image; how many there are of each verdict and of `error`."""
-    pages = None if report is None else ReportPages(opened, by_hand=by_hand)
+    pages = None if report is None else ReportPages(opened)
     targets = {} if folder is None else heatmap_paths(images, folder)
     # Before the first image, not after an hour.
     if folder is not None:

@@ -76,7 +76,8 @@ class Scorer:
             providers: `tensorrt`, `cuda`, `openvino` or `cpu`, in order of preference; None takes CUDA
                 where it works, else the CPU.
             threshold: Overrides the calibrated one.
-            steps: Overrides the model's number of search steps; the threshold stays.
+            steps: Overrides the model's number of search steps; the thresholds are those of so many steps
+                where the export calibrated them (`--cut-steps`), else the model's.
             budget_ms: Wall time that one image may take. The search is cut to the most steps that fit, among
                 those that the export calibrated.
             threads: CPU threads of one call; None is every core.
@@ -111,15 +112,15 @@ class Scorer:
     @property
     def threshold(self) -> float:
         """Scores above it are rejected (without a time budget)."""
-        return self.manifest.calibrations[0].threshold if self._threshold is None else self._threshold
+        return self._unhurried().threshold if self._threshold is None else self._threshold
 
     @property
     def review_threshold(self) -> float:
         """Scores above it are at least reviewed (without a time budget)."""
-        return min(self.manifest.calibrations[0].review_threshold, self.threshold)
+        return min(self._unhurried().review_threshold, self.threshold)
 
     def with_steps(self, steps: int) -> Scorer:
-        """The same loaded file, searching another number of steps at the same threshold."""
+        """The same loaded file, searching another number of steps; see `steps` above."""
         other = copy(self)
         other._steps, other._budget_ms, other._cost = steps, None, None
         other._check_settings()
@@ -227,11 +228,17 @@ class Scorer:
         wanted = self.manifest.calibrations[0].steps
         return [BudgetedInspection(**_fields(inspection), steps_wanted=wanted) for inspection in found]
 
+    def _unhurried(self) -> StepsCalibration:
+        """Steps and thresholds without a time budget."""
+        default, *others = self.manifest.calibrations
+        if self._steps is None:
+            return default
+        calibrated = (own for own in (default, *others) if own.steps == self._steps)
+        return next(calibrated, default.model_copy(update={"steps": self._steps}))
+
     def _calibration(self, size: tuple[int, ...]) -> tuple[StepsCalibration, bool]:
         """Steps and thresholds for an image of this size, and whether the budget cut them."""
-        default = self.manifest.calibrations[0]
-        if self._steps is not None:
-            return default.model_copy(update={"steps": self._steps}), False
+        default = self._unhurried()
         if self._budget_ms is None or self._cost is None:
             return default, False
         tiles = _tile_count(self.manifest.input, size)
@@ -251,7 +258,7 @@ class Scorer:
         if len(self.manifest.calibrations) == 1:
             raise ConfigError(
                 f"{self.path} is calibrated for {self.manifest.calibrations[0].steps} steps only, so a time "
-                "budget cannot cut them; export again with --cut-steps, such as --cut-steps 0,5."
+                "budget cannot cut them; export again with --cut-steps, such as --cut-steps 0,1."
             )
 
     def _measure_cost(self) -> _Cost:

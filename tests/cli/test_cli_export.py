@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from anogan.station import Scorer
 from tests.cli.conftest import Run, run_cli
 
 
@@ -18,6 +20,11 @@ def exported(model: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory)
     outcome = run_cli("export", "--model", model, "-o", path, "--data", parts, "--cut-steps", "0")
     assert outcome.code == 0, outcome.stderr
     return path
+
+
+def scorer_facts(path: Path) -> list[dict[str, Any]]:
+    """The calibrations in a file: the default one, then those of fewer steps."""
+    return [own.model_dump() for own in Scorer(path, threads=1).manifest.calibrations]
 
 
 def test_export_tells_what_it_wrote_and_how_it_compares(model: Path, tmp_path: Path, cli: Run) -> None:
@@ -53,6 +60,29 @@ def test_score_takes_the_exported_file_and_decides_as_the_model(
         assert list(got) == list(want)
         assert (got["path"], got["verdict"]) == (want["path"], want["verdict"])
         assert got["score"] == pytest.approx(want["score"], rel=1e-2, abs=1e-2)
+
+
+def test_score_of_fewer_steps_takes_the_threshold_that_the_file_has_for_them(
+    exported: Path, parts: Path, cli: Run
+) -> None:
+    def scored(steps: int) -> tuple[float, str, str]:
+        words = ("--steps", steps, "--json", "--report", f"{steps}.html", "--no-heatmaps")
+        outcome = cli("score", parts / "test" / "good", "--model", exported, *words)
+        page = Path(f"{steps}.html").read_text(encoding="utf-8")
+        return json.loads(outcome.stdout.splitlines()[0])["threshold"], outcome.stderr, page
+
+    default, none = scorer_facts(exported)
+    threshold, told, page = scored(none["steps"])
+    assert threshold == none["threshold"] != default["threshold"]
+    assert "does not hold" not in told
+    assert "Promise: at most" in page
+    threshold, told, page = scored(7)
+    assert threshold == default["threshold"]
+    assert (
+        f"The threshold was set at {default['steps']} search steps; what it promises does not hold at 7"
+        in told
+    )
+    assert "Promise: at most" not in page
 
 
 def test_score_with_a_file_writes_heatmaps_and_the_report(

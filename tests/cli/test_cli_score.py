@@ -288,6 +288,14 @@ def test_a_report_of_a_threshold_by_hand_promises_nothing(cli: Any, model: Path,
     assert "given by hand" in page
 
 
+def test_a_report_of_other_search_steps_promises_nothing(cli: Any, model: Path, good: Path) -> None:
+    cli("score", good, "--model", model, "--json", "--report", "r.html", "--steps", 3)
+    page = Path("r.html").read_text(encoding="utf-8")
+
+    assert "Promise: at most" not in page
+    assert "what it promises does not hold at 3" in page
+
+
 # ---- exit codes
 
 
@@ -449,7 +457,7 @@ def _inspection(score: float) -> Inspection:
 
 
 def test_a_report_keeps_the_maps_of_the_worst_and_the_borderline_images_alone(model: Path) -> None:
-    pages = ReportPages(open_scorer(model, threshold=5.0), by_hand=True)
+    pages = ReportPages(open_scorer(model, threshold=5.0))
     scores = np.random.default_rng(0).permutation(np.linspace(0, 30, 3000))
     for score in scores:
         pages.add(ScoredFile(Path(f"{score}.png"), _inspection(float(score))))

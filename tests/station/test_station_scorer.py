@@ -206,6 +206,19 @@ def test_a_tight_budget_cuts_the_steps_and_says_so(scorer_file: Path) -> None:
     assert found.verdict == decide(found.score, at_zero.threshold, at_zero.review_threshold)
 
 
+def test_steps_that_the_export_calibrated_bring_their_threshold(scorer_file: Path, scorer: Scorer) -> None:
+    images = random_images(1, SIZE)
+    default, *cut = scorer.manifest.calibrations
+    for own in cut:
+        other = Scorer(scorer_file, steps=own.steps, threads=1)
+        assert other.threshold == own.threshold != default.threshold
+        assert other.review_threshold == own.review_threshold
+        assert other.score(images)[0].threshold == own.threshold
+    beyond = Scorer(scorer_file, steps=default.steps + 1, threads=1)
+    assert (beyond.threshold, beyond.score(images)[0].threshold) == (default.threshold, default.threshold)
+    assert Scorer(scorer_file, steps=0, threshold=7.5).threshold == 7.5
+
+
 def test_an_ample_budget_changes_nothing(scorer_file: Path, scorer: Scorer) -> None:
     images = random_images(1, SIZE)
     found = Scorer(scorer_file, budget_ms=1e6, threads=1).score(images)[0]
