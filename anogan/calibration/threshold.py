@@ -225,10 +225,13 @@ class Calibration:
         review_threshold: Scores above it and not above the threshold go to a person; equal to the
             threshold when there is no review band.
         review_share: Share of good parts that was allowed above `review_threshold`.
-        scores: The good scores, ascending, in standard deviations of good parts; outliers are among them.
+        scores: The good scores, ascending, in standard deviations of good parts; outliers are among them, and
+            those of training images even where the threshold does without them.
+        statistics: By kind of evidence, in the order of `PARTS`.
+        names: Of the images behind `scores`; empty in models of versions that did not keep them.
+        trained: Whether each of these images trained the networks; as `names`.
         outliers: Names of the good images that score far above the others, see `outliers`.
         leave_out_outliers: Whether the thresholds do without them.
-        statistics: By kind of evidence, in the order of `PARTS`.
     """
 
     estimate: ThresholdEstimate
@@ -236,6 +239,8 @@ class Calibration:
     review_share: float
     scores: tuple[float, ...]
     statistics: Mapping[str, MapStatistics]
+    names: tuple[str, ...] = ()
+    trained: tuple[bool, ...] = ()
     outliers: tuple[str, ...] = ()
     leave_out_outliers: bool = False
 
@@ -256,7 +261,8 @@ class Calibration:
         images = ", ".join(self.outliers[:_NAMED]) + (f" and {more} more" if more > 0 else "")
         verb = "scores" if n == 1 else "score"
         which = "good images" if self.estimate.n_trained else HELD_OUT
-        found = f"{n} of {len(self.scores)} {which} {verb} far above the others"
+        of = self.estimate.n_good + self.estimate.n_left_out
+        found = f"{n} of {of} {which} {verb} far above the others"
         if self.estimate.n_left_out:
             return (
                 f"{found} and did not count for the threshold: {images}. Parts like these will be rejected."
@@ -274,6 +280,8 @@ class Calibration:
             "review_threshold": self.review_threshold,
             "review_share": self.review_share,
             "scores": list(self.scores),
+            "names": list(self.names),
+            "trained": list(self.trained),
             "outliers": list(self.outliers),
             "leave_out_outliers": self.leave_out_outliers,
         }
@@ -315,6 +323,8 @@ class Calibration:
                 review_share=float(tree["review_share"]),
                 scores=tuple(map(float, tree["scores"])),
                 statistics=cls.from_arrays(arrays),
+                names=tuple(map(str, tree.get("names", ()))),
+                trained=tuple(map(bool, tree.get("trained", ()))),
                 outliers=tuple(map(str, tree.get("outliers", ()))),
                 leave_out_outliers=bool(tree.get("leave_out_outliers", False)),
             )
@@ -365,16 +375,18 @@ def calibrate(
     estimate = conformal_threshold(kept, false_reject)
     n_trained = int(known[counts].sum())
     above = int((values[counts & ~known] > estimate.threshold).sum()) if n_trained else None
-    highest_first = sorted(np.flatnonzero(far), key=lambda index: -values[index])
+    ascending = np.argsort(values, kind="stable")
     return Calibration(
         estimate=replace(
             estimate, n_left_out=len(values) - len(kept), n_trained=n_trained, held_out_above=above
         ),
         review_threshold=_review_threshold(kept, review_share, estimate.threshold),
         review_share=float(review_share),
-        scores=tuple(np.sort(values).tolist()),
+        scores=tuple(values[ascending].tolist()),
         statistics=statistics,
-        outliers=tuple(names[int(index)] for index in highest_first),
+        names=tuple(names[int(index)] for index in ascending),
+        trained=tuple(known[ascending].tolist()),
+        outliers=tuple(names[int(index)] for index in ascending[::-1] if far[index]),
         leave_out_outliers=leave_out_outliers,
     )
 

@@ -14,13 +14,19 @@ from anogan.cli._promise import promise_sentences
 from anogan.cli._terminal import print_note, stdout
 
 NAME = "calibrate"
-EXAMPLE = "anogan calibrate --data new-lamp/good --false-reject 0.005"
+EXAMPLE = "anogan calibrate --false-reject 0.01"
 
 
 def command(
     data: Annotated[
-        Path, typer.Option("--data", "-d", help="Folder of good images that the model was not trained on.")
-    ],
+        Path | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="Folder of good images that the model was not trained on; they alone count from now on.",
+            show_default="those that set the last threshold",
+        ),
+    ] = None,
     model: ModelOption = None,
     false_reject: Annotated[
         float | None,
@@ -42,10 +48,14 @@ def command(
         ),
     ] = None,
 ) -> None:
-    """Set the threshold of a model anew, from other good images."""
+    """Set the threshold of a model anew: from other good images, or for another rate.
+
+    Without --data the good images that set the last threshold set this one, in a moment.
+    """
     path = require_model(model)
     from anogan.recipes import calibrate_model
 
+    notes: list[str] = []
     with counted("calibrating") as on_image:
         calibration = calibrate_model(
             data,
@@ -54,11 +64,12 @@ def command(
             review_share=review_share,
             leave_out_outliers=leave_out_outliers,
             on_image=on_image,
+            event=notes.append,
         )
     out = stdout()
     out.print(f"The model in {path} has a new threshold.", style="bold")
     for sentence in promise_sentences(calibration):
         out.print(sentence)
-    for warning in (calibration.estimate.warning(), calibration.outlier_warning()):
+    for warning in (*notes, calibration.estimate.warning(), calibration.outlier_warning()):
         if warning is not None:
             print_note(warning)

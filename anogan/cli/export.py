@@ -48,7 +48,7 @@ def command(
     precision: Annotated[
         Precision,
         typer.Option(
-            help="fp16 halves the file; mixed also convolves in half precision, for GPUs. Both get a "
+            help="fp16 makes a smaller file; mixed also convolves in half precision, for GPUs. Both get a "
             "threshold of their own, from held-out good images."
         ),
     ] = Precision.FP32,
@@ -162,6 +162,6 @@ def _print(exported: Exported) -> None:
 
 def _promised(calibration: StepsCalibration) -> str:
     return (
-        f"{calibration.threshold:.4g}; at most {calibration.false_reject:.3%} of good parts are rejected, "
+        f"{calibration.threshold:.4g}; at most {100 * calibration.false_reject:.3g} % of good parts are rejected, "
         f"from {calibration.n_good} good images."
     )

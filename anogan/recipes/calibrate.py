@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from anogan.bundle import Bundle, default_model_path, load_bundle, save_bundle
 from anogan.calibration import (
+    CROSS_FITTED,
     HELD_OUT,
     Calibration,
     MapMoments,
@@ -19,10 +18,10 @@ from anogan.calibration import (
     recalibrated,
 )
 from anogan.config import config_from_dict
-from anogan.errors import CalibrationError, DataError
+from anogan.errors import CalibrationError, ConfigError, DataError
 from anogan.images.folders import GOOD, file_digest, parts_of, scan_dataset
 from anogan.recipes.cross_fit import Crossed, why_not_together
-from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names
+from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names, refuse_test_folder
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import gather_evidence
 from anogan.scoring.evidence import image_score
@@ -103,34 +102,12 @@ def calibrate_scorer(
         on_image(path, next(numbers), total)
 
     statistics = measure_statistics(scorer, statistics_paths, told)
-    held_out = good_scores(scorer, statistics, threshold_paths, told)
-    alone = _calibrated(scorer, statistics, threshold_paths, held_out)
-    if not crossed:
-        return alone
-    paths, trained = list(threshold_paths), []
+    paths, scores = list(threshold_paths), good_scores(scorer, statistics, threshold_paths, told)
     for share in crossed:
         paths += share.paths
-        trained += good_scores(share.scorer, statistics, share.paths, told)
-    together = _calibrated(scorer, statistics, paths, held_out + trained, n_trained=len(trained))
-    if (why := why_not_together(np.array(trained), np.array(held_out), together)) is None:
-        return together
-    event(
-        f"{why}; so the threshold stands on the held-out images alone. Turn calibration.cross_fit off, and "
-        "raise split.calibrate for a surer threshold."
-    )
-    return alone
-
-
-def _calibrated(
-    scorer: Judge,
-    statistics: dict[str, MapStatistics],
-    paths: Sequence[Path],
-    scores: Sequence[float],
-    n_trained: int = 0,
-) -> Calibration:
-    """As the scorer's config asks; the last `n_trained` images trained the networks."""
+        scores += good_scores(share.scorer, statistics, share.paths, told)
     config = scorer.config.calibration
-    return calibrate(
+    together = calibrate(
         scores,
         false_reject=config.false_reject,
         review_share=config.review_share,
@@ -138,57 +115,127 @@ def _calibrated(
         names=[path.name for path in paths],
         parts=parts_of(paths, scorer.config.split.part_of),
         leave_out_outliers=config.leave_out_outliers,
-        trained=[False] * (len(paths) - n_trained) + [True] * n_trained,
+        trained=[index >= len(threshold_paths) for index in range(len(paths))],
     )
+    return _without_unlike(together, event)
+
+
+def _without_unlike(together: Calibration, event: Callable[[str], None]) -> Calibration:
+    """The same, or by the held-out images alone where those that trained must not count."""
+    if not any(together.trained) or (why := why_not_together(together)) is None:
+        return together
+    event(
+        f"{why}; so the threshold stands on the held-out images alone. Turn calibration.cross_fit off, and "
+        "raise split.calibrate for a surer threshold."
+    )
+    held_out = [index for index, known in enumerate(together.trained) if not known]
+    alone = recalibrated(
+        together,
+        [together.scores[index] for index in held_out],
+        together.estimate.requested,
+        together.review_share,
+        names=[together.names[index] for index in held_out],
+    )
+    # All scores stay: at another rate they may count.
+    return replace(alone, scores=together.scores, names=together.names, trained=together.trained)
 
 
 def calibrate_model(
-    data: Path,
+    data: Path | None = None,
     model: Path | None = None,
     *,
     false_reject: float | None = None,
     review_share: float | None = None,
     leave_out_outliers: bool | None = None,
     on_image: OnImage = _silent,
+    event: Callable[[str], None] = _silent,
 ) -> Calibration:
-    """A new threshold for a saved model from other good images; the model is replaced.
+    """A new threshold for a saved model; the model is replaced.
 
     Args:
-        data: A folder of good images; with `good/` and `test/` inside only `good/` is used.
+        data: A folder of good images, which alone set the threshold from now on; with `good/` and `test/`
+            inside only `good/` is used. None: the good images that set the last one set this one, by the
+            scores that the model keeps, for another rate.
         model: The model folder; see `default_model_path`.
         false_reject: Share of good parts rejected, at most; by default what was asked for last.
         review_share: Share of good parts that may go to review; by default what was asked for last.
         leave_out_outliers: Whether the threshold does without images that score far above the others; by
             default as last.
         on_image: Told (path, index, total) after each image.
+        event: Told in a sentence what a person should know.
 
     Raises:
-        ConfigError: A share is none that `calibration` in a config takes.
-        DataError: There are no good images, or one whose name lacks the part that `split.group` looks for.
-        CalibrationError: Images that trained the model are among them, or all scores are unusable.
+        ConfigError: A share is none that `calibration` in a config takes, or nothing is to change.
+        DataError: There are no good images, they are test images, or a name lacks the part that `split.group`
+            looks for.
+        CalibrationError: Images that trained the model are among them, all scores are unusable, or the model
+            keeps no scores.
     """
     path = default_model_path(model)
     bundle = load_bundle(path)
     scorer = scorer_of(bundle)
-    if scorer.calibration is None:
+    if (last := scorer.calibration) is None:
         raise CalibrationError(f"{path} was saved without map statistics; fit the model again.")
-    rates = _rates(scorer.calibration, false_reject, review_share)
+    rates = _rates(last, false_reject, review_share)
+    if data is None:
+        if false_reject is None and review_share is None and leave_out_outliers is None:
+            raise ConfigError(
+                "Nothing would change; give a folder of good images (--data), or another rate "
+                "(--false-reject, --review-share) for those that set the threshold last."
+            )
+        calibration = _with_other_rates(last, rates, leave_out_outliers, path, event)
+        changed = _with_calibration(bundle, calibration)
+    else:
+        images, parts, hashes = _fresh_images(data, bundle)
+        calibration = recalibrated(
+            last,
+            good_scores(scorer, dict(last.statistics), images, on_image),
+            *rates,
+            names=[path.name for path in images],
+            parts=parts,
+            leave_out_outliers=leave_out_outliers,
+        )
+        changed = _with_calibration(bundle, calibration, str(data.resolve()), hashes)
+        if (now := calibration.estimate.n_good) < (before := last.estimate.n_good):
+            event(
+                f"{now} good images set the threshold now, {before} did before: those do not count any more, "
+                "and less can be promised."
+            )
+    save_bundle(path, changed)
+    return calibration
+
+
+def _with_other_rates(
+    last: Calibration,
+    rates: tuple[float, float],
+    leave_out_outliers: bool | None,
+    path: Path,
+    event: Callable[[str], None],
+) -> Calibration:
+    """From the scores that set the last threshold."""
+    if len(last.names) != len(last.scores):
+        raise CalibrationError(
+            f"{path} does not keep which image has which score; give a folder of good images (--data)."
+        )
+    together = calibrate(
+        last.scores,
+        false_reject=rates[0],
+        review_share=rates[1],
+        statistics=last.statistics,
+        names=last.names,
+        leave_out_outliers=last.leave_out_outliers if leave_out_outliers is None else leave_out_outliers,
+        trained=last.trained,
+    )
+    return _without_unlike(together, event)
+
+
+def _fresh_images(data: Path, bundle: Bundle) -> tuple[Sequence[Path], Sequence[str] | None, list[str]]:
+    """The good images of a folder, the part that each shows, and their SHA-256."""
+    refuse_test_folder(data, "calibrate with others")
     images = scan_dataset(data).good
     if not images:  # Its test images are no substitute, and some of them are defective.
         raise DataError(f"{data} holds test/ but no good/; name a folder of good images, or add good/ there.")
-    parts = parts_of(images, scorer.config.split.part_of)
-    hashes = _fresh_hashes(bundle, images)
-    scores = good_scores(scorer, dict(scorer.calibration.statistics), images, on_image)
-    calibration = recalibrated(
-        scorer.calibration,
-        scores,
-        *rates,
-        names=[path.name for path in images],
-        parts=parts,
-        leave_out_outliers=leave_out_outliers,
-    )
-    save_bundle(path, with_calibration(bundle, calibration, source=str(data.resolve()), hashes=hashes))
-    return calibration
+    return images, parts_of(images, bundle.config.split.part_of), _fresh_hashes(bundle, images)
 
 
 def _rates(
@@ -206,20 +253,21 @@ def _rates(
     return config.false_reject, config.review_share
 
 
-def with_calibration(
-    bundle: Bundle, calibration: Calibration, *, source: str, hashes: Sequence[str]
+def _with_calibration(
+    bundle: Bundle, calibration: Calibration, source: str | None = None, hashes: Sequence[str] = ()
 ) -> Bundle:
-    """The bundle with another calibration, where it came from, and the SHA-256 of each image of it.
+    """The bundle with another calibration; of other images, where they came from and the SHA-256 of each.
 
     By these `evaluate` knows a test image that set the threshold.
     """
-    data = dict(bundle.metadata.get("data", {}))
-    data |= {"n_calibrate": len(hashes), "calibrate_hashes": list(hashes)}
-    metadata = dict(bundle.metadata) | {
-        "data": data,
-        "calibrated_on": HELD_OUT,
-        "calibration_source": source,
-    }
+    metadata = dict(bundle.metadata)
+    metadata["calibrated_on"] = CROSS_FITTED if calibration.estimate.n_trained else HELD_OUT
+    if source is not None:
+        metadata["calibration_source"] = source
+        metadata["data"] = dict(metadata.get("data", {})) | {
+            "n_calibrate": len(hashes),
+            "calibrate_hashes": list(hashes),
+        }
     return replace(
         bundle,
         calibration=calibration.to_json_dict(),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anogan.calibration import Calibration, outliers
 from anogan.scoring.judge import Judge
@@ -29,9 +28,7 @@ class Crossed:
     paths: Sequence[Path]
 
 
-def why_not_together(
-    trained: NDArray[np.float64], held_out: NDArray[np.float64], together: Calibration
-) -> str | None:
+def why_not_together(together: Calibration) -> str | None:
     """Why the scores of training images may not set the threshold beside those of held-out ones.
 
     Networks that know their images by heart score them lower, and a threshold of such scores would reject
@@ -39,15 +36,16 @@ def why_not_together(
     margin, and a binomial one, of held-out images above the common threshold.
 
     Args:
-        trained: (N,) image scores of training images.
-        held_out: (M,) those of held-out ones.
-        together: The calibration by both.
+        together: The calibration by both. Of a part that several photographs show the highest score counts
+            here as there.
 
     Returns:
         The reason, as the beginning of a sentence; None where no test finds one.
     """
     from scipy.stats import binomtest, mannwhitneyu  # Here: slow to import.
 
+    scores, known = np.array(together.scores), np.array(together.trained, np.bool_)
+    trained, held_out = scores[known], scores[~known]
     lower, upper = np.percentile(held_out, [25, 75])
     # What networks learn of each image lowers its score a little; that little hardly moves a threshold.
     nearly = trained + _MARGIN * (upper - lower)
@@ -56,8 +54,7 @@ def why_not_together(
             f"The images that trained the networks score lower than the {len(held_out)} held-out ones "
             f"(probability by chance {chance:.2g})"
         )
-    far = outliers(np.concatenate([held_out, trained]))[: len(held_out)]
-    counted = held_out[~far] if together.leave_out_outliers else held_out
+    counted = scores[~known & ~outliers(scores)] if together.leave_out_outliers else held_out
     above, rate = int((counted > together.threshold).sum()), together.estimate.requested
     if binomtest(above, len(counted), rate, alternative="greater").pvalue < _UNLIKE:
         return (

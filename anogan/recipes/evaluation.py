@@ -121,8 +121,9 @@ def _refuse_fitted_images(bundle: Bundle, samples: Sequence[Sample]) -> None:
     leaked = [sample.path for sample in samples if _digest(sample.path) in known]
     if leaked:
         raise DataError(
-            f"{len(leaked)} of {len(samples)} test images, first {leaked[0]}, served to fit this model, so "
-            "the figures would be too good; take them out of test/, or fit without them."
+            f"{len(leaked)} of {len(samples)} test images, first {leaked[0]}, served to fit or calibrate "
+            "this model, so the figures would be too good; take them out of test/, or fit and calibrate "
+            "without them."
         )
 
 

@@ -16,7 +16,7 @@ import torch
 from anogan.bundle import DEFAULT_MODEL, Bundle, check_save_target, save_bundle
 from anogan.calibration import CROSS_FITTED, HELD_OUT, Calibration, images_needed
 from anogan.config import FEWEST_TO_COMPARE, Config, Override
-from anogan.errors import ConfigError, DataError
+from anogan.errors import ConfigError
 from anogan.gan.alarms import health, health_sentence
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.keeping import best_head_look, kept_record
@@ -25,7 +25,7 @@ from anogan.gan.loop import History
 from anogan.gan.processes import share_out, together
 from anogan.images.decode import unused_bits
 from anogan.images.exposure import too_bright, white_share
-from anogan.images.folders import GOOD, Split, n_parts, scan_dataset
+from anogan.images.folders import Split, n_parts, scan_dataset
 from anogan.images.registration import Pixels
 from anogan.images.settings import fitting_config
 from anogan.inspection import Inspection
@@ -39,6 +39,7 @@ from anogan.recipes.good_images import (
     part_names,
     read_good,
     refuse_leak,
+    refuse_test_folder,
     refuse_unfit_tiles,
 )
 from anogan.recipes.pictures import fit_pictures
@@ -117,7 +118,7 @@ def fit(
         raise ConfigError("overrides change a config that is given by name; change this one by model_copy.")
     out = out if out.name else out.resolve()  # `.` has no name, beside which checkpoints could lie.
     check_save_target(out)
-    _refuse_test_folder(data)
+    refuse_test_folder(data, "give {root}, of which the good ones alone are taken")
     dataset = scan_dataset(data)
     config = with_variants(config, dataset)
     split = split_dataset(dataset, config)
@@ -244,14 +245,6 @@ def _calibrating(split: Split, config: Config) -> Sequence[Path]:
 
 def _may_cross_fit(split: Split, config: Config) -> bool:
     return config.calibration.may_cross_fit(n_parts(split.calibrate, config.split.part_of))
-
-
-def _refuse_test_folder(data: Path) -> None:
-    """Test images that train or set a threshold would make every later figure too good."""
-    for folder in (data.resolve(), data.resolve().parent):
-        root = folder.parent
-        if folder.name == "test" and any((root / name).is_dir() for name in (GOOD, "train")):
-            raise DataError(f"{data} holds test images; give {root}, of which the good ones alone are taken.")
 
 
 def _tell_copies(train: Sequence[str], reporter: Reporter) -> None:

@@ -12,6 +12,7 @@ from anogan.errors import ConfigError, DataError
 from anogan.gan.tiles import TileSource, load_images
 from anogan.images.decode import probe
 from anogan.images.folders import (
+    GOOD,
     Dataset,
     Split,
     common_size,
@@ -74,6 +75,22 @@ def part_names(config: Config, paths: Sequence[Path]) -> set[str]:
     """
     names = {part for path in paths if (part := config.split.part_of(path)) is not None}
     return names if config.network.variants else {name.rpartition("/")[2] for name in names}
+
+
+def refuse_test_folder(data: Path, advice: str) -> None:
+    """Test images that train or set a threshold would make every later figure too good.
+
+    Args:
+        data: A folder of images that are said to be good.
+        advice: How the sentence ends; `{root}` is the data set's folder.
+
+    Raises:
+        DataError: It is a data set's `test/`, or lies in it.
+    """
+    for folder in (data.resolve(), data.resolve().parent):
+        root = folder.parent
+        if folder.name == "test" and any((root / name).is_dir() for name in (GOOD, "train")):
+            raise DataError(f"{data} holds test images; {advice.format(root=root)}.")
 
 
 def refuse_leak(dataset: Dataset, hashes: Mapping[str, Sequence[str]]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anogan.bundle import load_bundle, save_bundle
+from anogan.calibration import CROSS_FITTED, HELD_OUT, Calibration, calibrate
 from anogan.config import Config
+from anogan.errors import CalibrationError, ConfigError, DataError
+from anogan.recipes import calibrate_model, load
 from anogan.recipes.calibrate import measure_statistics
+from tests.tiny import part, write_parts
 
 
 def test_statistics_are_measured_without_holding_the_maps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +44,91 @@ def test_statistics_are_measured_without_holding_the_maps(monkeypatch: pytest.Mo
     assert most <= 2
     assert found["head"].mean == pytest.approx(np.full((4, 5), 4.0))
     assert found["head"].std == pytest.approx(np.full((4, 5), np.std(range(9), ddof=1)), rel=1e-6)
+
+
+@pytest.fixture
+def own_model(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "model"))
+
+
+def test_another_rate_needs_no_images(own_model: Path) -> None:
+    before, last = load(own_model), load_bundle(own_model)
+    calibration = calibrate_model(model=own_model, false_reject=0.4)
+    after, saved = load(own_model), load_bundle(own_model)
+
+    assert calibration.estimate.requested == 0.4
+    assert after.threshold == calibration.threshold < before.threshold
+    assert after.score([part(1)])[0].score == before.score([part(1)])[0].score
+    assert saved.metadata == last.metadata
+    calibrate_model(model=own_model, false_reject=last.calibration["estimate"]["requested"])
+    assert load_bundle(own_model).calibration == last.calibration
+
+
+def test_without_images_or_a_rate_nothing_is_done(own_model: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Nothing would change; give .*--data.*--false-reject"):
+        calibrate_model(model=own_model)
+
+
+def test_a_model_that_keeps_no_names_asks_for_images(own_model: Path) -> None:
+    bundle = load_bundle(own_model)
+    older = {key: value for key, value in bundle.calibration.items() if key not in ("names", "trained")}
+    save_bundle(own_model, replace(bundle, calibration=older))
+
+    with pytest.raises(CalibrationError, match="give a folder of good images"):
+        calibrate_model(model=own_model, false_reject=0.4)
+    fresh = write_parts(own_model.parent / "fresh", range(800, 815))
+    assert calibrate_model(fresh, own_model, false_reject=0.4).estimate.n_good == 15
+
+
+def _cross_fitted(model: Path) -> Calibration:
+    """4 of 40 held-out scores lie above all others: no more than a tenth, and more than a thirtieth."""
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.uniform(0, 1, 160), rng.uniform(0, 0.9, 36), rng.uniform(2, 3, 4)])
+    found = calibrate(
+        scores,
+        false_reject=0.1,
+        review_share=0,
+        statistics=Calibration.from_arrays(load_bundle(model).calibration_arrays),
+        names=[f"{n}.png" for n in range(200)],
+        trained=[n < 160 for n in range(200)],
+    )
+    bundle = load_bundle(model)
+    metadata = dict(bundle.metadata) | {"calibrated_on": CROSS_FITTED}
+    save_bundle(model, replace(bundle, calibration=found.to_json_dict(), metadata=metadata))
+    return found
+
+
+def test_at_another_rate_training_images_count_only_where_they_may(own_model: Path) -> None:
+    first = _cross_fitted(own_model)
+    told: list[str] = []
+    alone = calibrate_model(model=own_model, false_reject=0.03, event=told.append)
+
+    assert (alone.estimate.n_good, alone.estimate.n_trained) == (40, 0)
+    assert load_bundle(own_model).metadata["calibrated_on"] == HELD_OUT
+    assert len(told) == 1
+    assert told[0].startswith("4 of 40 held-out images score above the threshold that training and held-out")
+    again = calibrate_model(model=own_model, false_reject=0.1, event=told.append)
+    assert again.to_json_dict() == first.to_json_dict()
+    assert load_bundle(own_model).metadata["calibrated_on"] == CROSS_FITTED
+    assert len(told) == 1
+
+
+def test_fewer_images_than_before_are_told(own_model: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    calibrate_model(write_parts(tmp_path / "many", range(800, 812)), own_model, event=told.append)
+    told.clear()
+    calibrate_model(write_parts(tmp_path / "few", range(820, 828)), own_model, event=told.append)
+
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        "8 good images set the threshold now, 12 did before"
+    ]
+
+
+@pytest.mark.parametrize("folder", ["test", "test/good", "test/open"])
+def test_no_part_of_test_sets_a_threshold(folder: str, own_model: Path, tmp_path: Path) -> None:
+    write_parts(tmp_path / "pcb" / "good", range(820, 823))
+    for kind in ("good", "open"):
+        write_parts(tmp_path / "pcb" / "test" / kind, range(823, 826))
+
+    with pytest.raises(DataError, match="holds test images; calibrate with others"):
+        calibrate_model(tmp_path / "pcb" / folder, own_model)
