@@ -69,6 +69,8 @@ class Inspection:
         path: Where the image came from, if from a file.
         anomaly_score: (1 - lambda) R + lambda D of the worst tile, the paper's A(x).
         registered: Whether the part could be laid over the reference; None for models that do not register.
+        in_distribution: Whether residual and discrimination score lie about where those of good images do; if
+            not, look at the camera, the light and the part. None for models without such limits.
     """
 
     score: float
@@ -83,6 +85,18 @@ class Inspection:
     reconstruction: NDArray[np.generic] = field(repr=False, compare=False)
     path: Path | None = None
     registered: bool | None = None
+    in_distribution: bool | None = None
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the score is not to be relied on, so that the part is reviewed whatever it is; else None."""
+        if not np.isfinite(self.score):
+            return "has no score that is a number"
+        if self.registered is False:
+            return "could not be laid over the reference: is it another part, or far aside?"
+        if self.in_distribution is False:
+            return "is unlike all good images: look at camera, light and part"
+        return None
 
     def to_dict(self) -> dict[str, object]:
         """The machine-readable line for this image (no arrays)."""
@@ -97,7 +111,8 @@ class Inspection:
             "steps_used": self.steps_used,
             "ms": self.ms,
         }
-        return line if self.registered is None else line | {"registered": self.registered}
+        told = {"registered": self.registered, "in_distribution": self.in_distribution}
+        return line | {name: value for name, value in told.items() if value is not None}
 
 
 @dataclass(frozen=True)

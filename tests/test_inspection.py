@@ -76,13 +76,14 @@ def test_the_line_for_machines_has_every_figure_and_no_array() -> None:
     line = json.loads(json.dumps(found.to_dict()))
 
     names = {field.name for field in fields(Inspection)}
-    assert set(line) == names - {"anomaly_map", "reconstruction", "registered"}
+    assert set(line) == names - {"anomaly_map", "reconstruction", "registered", "in_distribution"}
     assert (line["path"], line["verdict"], line["score"]) == ("板 1.png", "pass", 1.5)
 
 
-@pytest.mark.parametrize("registered", [True, False])
-def test_a_model_that_registers_says_whether_it_could(registered: bool) -> None:
-    assert _inspection(registered=registered).to_dict()["registered"] is registered
+@pytest.mark.parametrize("flag", ["registered", "in_distribution"])
+@pytest.mark.parametrize("value", [True, False])
+def test_what_not_every_model_tells_is_told_where_it_is_known(flag: str, value: bool) -> None:
+    assert _inspection(**{flag: value}).to_dict()[flag] is value
 
 
 def test_pixels_in_memory_have_no_path() -> None:

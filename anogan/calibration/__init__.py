@@ -17,6 +17,7 @@ from anogan.calibration.evidence import (
     smooth,
     spread,
 )
+from anogan.calibration.limits import LIMITED, Limits, good_limits, within
 from anogan.calibration.threshold import (
     CROSS_FITTED,
     HELD_OUT,
@@ -33,9 +34,11 @@ from anogan.calibration.threshold import (
 __all__ = [
     "CROSS_FITTED",
     "HELD_OUT",
+    "LIMITED",
     "ON_GOOD",
     "PARTS",
     "Calibration",
+    "Limits",
     "MapMoments",
     "MapStatistics",
     "ThresholdEstimate",
@@ -44,6 +47,7 @@ __all__ = [
     "conformal_threshold",
     "fit_map_statistics",
     "gaussian_kernel",
+    "good_limits",
     "images_needed",
     "outliers",
     "part_kind",
@@ -53,4 +57,5 @@ __all__ = [
     "refuse_all_border",
     "smooth",
     "spread",
+    "within",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anogan.calibration.evidence import FloatMap, MapStatistics, in_order
+from anogan.calibration.limits import Limits
 from anogan.errors import BundleError, CalibrationError, ConfigError
 
 # What a threshold was set on, as models and reports say it.
@@ -232,6 +233,8 @@ class Calibration:
         trained: Whether each of these images trained the networks; as `names`.
         outliers: Names of the good images that score far above the others, see `outliers`.
         leave_out_outliers: Whether the thresholds do without them.
+        limits: Between which values the search's own scores lie on images of such parts, see `good_limits`;
+            empty where nothing is known.
     """
 
     estimate: ThresholdEstimate
@@ -243,6 +246,7 @@ class Calibration:
     trained: tuple[bool, ...] = ()
     outliers: tuple[str, ...] = ()
     leave_out_outliers: bool = False
+    limits: Limits = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ordered = {name: self.statistics[name] for name in in_order(self.statistics)}
@@ -284,6 +288,7 @@ class Calibration:
             "trained": list(self.trained),
             "outliers": list(self.outliers),
             "leave_out_outliers": self.leave_out_outliers,
+            "limits": {name: list(pair) for name, pair in self.limits.items()},
         }
 
     def to_arrays(self) -> dict[str, FloatMap]:
@@ -317,6 +322,7 @@ class Calibration:
         try:
             estimate = dict(tree["estimate"])
             low, high = estimate.pop("interval")
+            limits = tree.get("limits", {})
             return cls(
                 estimate=ThresholdEstimate(interval=(low, high), **estimate),
                 review_threshold=float(tree["review_threshold"]),
@@ -327,6 +333,7 @@ class Calibration:
                 trained=tuple(map(bool, tree.get("trained", ()))),
                 outliers=tuple(map(str, tree.get("outliers", ()))),
                 leave_out_outliers=bool(tree.get("leave_out_outliers", False)),
+                limits={name: (float(low), float(high)) for name, (low, high) in limits.items()},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
@@ -344,6 +351,7 @@ def calibrate(
     parts: Sequence[str] | None = None,
     leave_out_outliers: bool = False,
     trained: Sequence[bool] | None = None,
+    limits: Limits | None = None,
 ) -> Calibration:
     """Threshold and review band from the scores of good images.
 
@@ -359,6 +367,7 @@ def calibrate(
             do not vary as parts do. By default each shows its own.
         leave_out_outliers: Whether the thresholds do without `outliers`.
         trained: Whether each image trained the networks, n; by default none did.
+        limits: Kept with the threshold.
 
     Raises:
         CalibrationError: See `conformal_threshold`.
@@ -388,6 +397,7 @@ def calibrate(
         trained=tuple(known[ascending].tolist()),
         outliers=tuple(names[int(index)] for index in ascending[::-1] if far[index]),
         leave_out_outliers=leave_out_outliers,
+        limits=limits or {},
     )
 
 
@@ -414,8 +424,9 @@ def recalibrated(
     names: Sequence[str] | None = None,
     parts: Sequence[str] | None = None,
     leave_out_outliers: bool | None = None,
+    limits: Limits | None = None,
 ) -> Calibration:
-    """The same evidence statistics, and by default view of outliers, with thresholds from new scores.
+    """The same statistics, and by default view of outliers and limits, with thresholds from new scores.
 
     See `calibrate`.
     """
@@ -428,4 +439,5 @@ def recalibrated(
         names=names,
         parts=parts,
         leave_out_outliers=known if leave_out_outliers is None else leave_out_outliers,
+        limits=calibration.limits if limits is None else limits,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from rich.text import Text
 
 from anogan.cli._plain import finite
-from anogan.cli._terminal import print_error, stdout
+from anogan.cli._terminal import print_error, print_note, stdout
 from anogan.inspection import Verdict
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ COLUMNS = (
     "ms",
     "error",
     "registered",
+    "in_distribution",
 )
 _STYLES = {Verdict.PASS: "green", Verdict.REVIEW: "yellow", Verdict.REJECT: "bold red"}
 
@@ -89,3 +90,5 @@ class TableLines:
             style="not bold default",
         )
         self._out.print(line)
+        if found.doubt is not None:
+            print_note(f"{file.path} {found.doubt}.")

@@ -162,6 +162,6 @@ def _print(exported: Exported) -> None:
 
 def _promised(calibration: StepsCalibration) -> str:
     return (
-        f"{calibration.threshold:.4g}; at most {100 * calibration.false_reject:.3g} % of good parts are rejected, "
-        f"from {calibration.n_good} good images."
+        f"{calibration.threshold:.4g}; at most {100 * calibration.false_reject:.3g} % of good parts are "
+        f"rejected, from {calibration.n_good} good images."
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from itertools import count
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from anogan.calibration import Calibration, part_name
+from anogan.calibration import Calibration, Limits, part_name
 from anogan.config import Config
 from anogan.errors import ExportError
 from anogan.export.evidence import calibrated_map, pooled, spread, tile_evidence, used_parts, verdict
@@ -107,8 +108,9 @@ def build_scorer(
     Inputs: `image` (N, H, W, C) uint8 or uint16; optional `threshold`, `review_threshold` (float32
     scalars) and `steps` (int64 scalar); for a model with variants `variant` (N,) int64, their places in
     `network.variants`. Outputs: `score`, `verdict` (0 pass, 1 review, 2 reject),
-    `residual_score`, `discrimination_score`, `anomaly_score`, `steps_used` and, for a model that registers,
-    `registered` (N,); `anomaly_map` (N, H, W); `reconstruction` (N, H, W, C) of the image's type.
+    `residual_score`, `discrimination_score`, `anomaly_score`, `steps_used`, for a model that registers
+    `registered` and for one with limits `in_distribution` (N,); `anomaly_map` (N, H, W); `reconstruction`
+    (N, H, W, C) of the image's type.
 
     Args:
         model: Frozen networks.
@@ -131,7 +133,7 @@ def build_scorer(
         *thresholds(calibration),
         numpy_helper.from_array(np.array(config.search.steps, np.int64), "steps"),
     ]
-    return g.finish("anogan", inputs, outputs(config), defaults)
+    return g.finish("anogan", inputs, outputs(config, calibration), defaults)
 
 
 def image_inputs(model: Model) -> list[onnx.ValueInfoProto]:
@@ -154,7 +156,7 @@ def threshold_inputs() -> list[onnx.ValueInfoProto]:
     return [helper.make_tensor_value_info(name, FLOAT, []) for name in ("threshold", "review_threshold")]
 
 
-def outputs(config: Config) -> list[onnx.ValueInfoProto]:
+def outputs(config: Config, calibration: Calibration) -> list[onnx.ValueInfoProto]:
     """What the file tells of images."""
     sides = ["batch", "height", "width"]
     per_image = {
@@ -167,6 +169,8 @@ def outputs(config: Config) -> list[onnx.ValueInfoProto]:
     }
     if config.images.registration != "none":
         per_image["registered"] = BOOL
+    if calibration.limits:
+        per_image["in_distribution"] = BOOL
     return [
         *(helper.make_tensor_value_info(name, kind, ["batch"]) for name, kind in per_image.items()),
         helper.make_tensor_value_info("anomaly_map", FLOAT, sides),
@@ -230,14 +234,27 @@ def write_results(
     if model.image_size is None:
         score = _unless_too_small(g, score, image, config)
     score = g.rename(score, "score")
-    decided = verdict(g, score, "threshold", "review_threshold")
-    if pose is not None:
-        # A part that the model could not lay in place was not inspected as promised.
-        g.rename(pose.registered, "registered")
-        decided = g.op("Where", pose.registered, decided, g.op("Max", decided, g.i64(1)))
-    g.rename(decided, "verdict")
     _write_tile_scores(g, tiles, versions)
+    decided = verdict(g, score, "threshold", "review_threshold")
+    # What was not inspected as promised: laid in no place, or unlike all good images.
+    if pose is not None:
+        decided = _at_least_reviewed(g, decided, g.rename(pose.registered, "registered"))
+    if calibration.limits:
+        decided = _at_least_reviewed(g, decided, _in_distribution(g, calibration.limits))
+    g.rename(decided, "verdict")
     _write_pictures(g, model, anomaly_map, reconstruction, image)
+
+
+def _at_least_reviewed(g: Graph, decided: str, promised: str) -> str:
+    return g.op("Where", promised, decided, g.op("Max", decided, g.i64(1)))
+
+
+def _in_distribution(g: Graph, limits: Limits) -> str:
+    """`within`, (N,); what is no number lies nowhere."""
+    sides = []
+    for name, (low, high) in limits.items():
+        sides += [g.op("GreaterOrEqual", name, g.f32(low)), g.op("LessOrEqual", name, g.f32(high))]
+    return g.rename(reduce(lambda a, b: g.op("And", a, b), sides), "in_distribution")
 
 
 def least_side(config: Config) -> int:

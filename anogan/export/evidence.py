@@ -154,7 +154,10 @@ def verdict(g: Graph, score: str, threshold: str, review_threshold: str) -> str:
         g.cast(g.op("Greater", score, review), INT64),
         g.cast(g.op("Greater", score, threshold), INT64),
     )
-    unknown = g.op("Or", g.op("IsNaN", score), g.op("IsInf", score))
+    # A host may give a threshold that is no number, above which nothing lies: never a silent pass.
+    unknown = g.op("IsInf", score)
+    for value in (score, threshold, review_threshold):
+        unknown = g.op("Or", unknown, g.op("IsNaN", value))
     return g.op("Where", unknown, g.i64(REVIEW), above)
 
 

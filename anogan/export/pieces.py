@@ -101,7 +101,7 @@ def _finish(
     z, used = end_search(g, networks, config.search, repeated, wanted, state, STATE + "step")
     write_results(g, model, networks, calibration, image, found_at(g, networks, config, image.tiles, z, used))
     inputs = [*image_inputs(model), *_state_infos(config.search, without=_OF_ADAM), *threshold_inputs()]
-    return g.finish("anogan-finish", inputs, outputs(config), thresholds(calibration))
+    return g.finish("anogan-finish", inputs, outputs(config, calibration), thresholds(calibration))
 
 
 def _state_infos(

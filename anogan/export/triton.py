@@ -43,6 +43,7 @@ def write_repository(folder: Path, exported: Exported) -> Path:
                 exported.manifest.input,
                 variants=bool(config["network"].get("variants")),
                 registers=config["images"].get("registration", "none") != "none",
+                limited=bool(exported.manifest.limits),
             ),
             encoding="utf-8",
         )
@@ -53,13 +54,16 @@ def write_repository(folder: Path, exported: Exported) -> Path:
     return model
 
 
-def config_text(contract: InputContract, *, variants: bool = False, registers: bool = False) -> str:
+def config_text(
+    contract: InputContract, *, variants: bool = False, registers: bool = False, limited: bool = False
+) -> str:
     """The server's configuration: shapes, dynamic batching, and a warm-up before the first part comes."""
     pixels = "TYPE_UINT8" if contract.bit_depth == 8 else "TYPE_UINT16"
     fixed = contract.size is not None and not contract.resizes
     height, width = contract.size if contract.size is not None and fixed else (-1, -1)
     shown = contract.size or (contract.tile_size, contract.tile_size)
-    scalars = _SCALARS | ({"registered": "TYPE_BOOL"} if registers else {})
+    flags = {"registered": registers, "in_distribution": limited}
+    scalars = _SCALARS | {name: "TYPE_BOOL" for name, there in flags.items() if there}
     outputs = [_entry(name, kind, "[ 1 ] reshape { shape: [ ] }") for name, kind in scalars.items()]
     outputs.append(_entry("anomaly_map", "TYPE_FP32", f"[ {height}, {width} ]"))
     outputs.append(_entry("reconstruction", pixels, f"[ {height}, {width}, {contract.channels} ]"))

@@ -187,6 +187,7 @@ class _Draft:
             calibrations=(_for_steps(config.search.steps, calibration),),
             calibrated_on=self.calibrated_on,
             promise=asdict(calibration.estimate),
+            limits=dict(calibration.limits),
             parity={},
             config=config_to_dict(config),
         )

@@ -11,10 +11,13 @@ from anogan.bundle import Bundle, default_model_path, load_bundle, save_bundle
 from anogan.calibration import (
     CROSS_FITTED,
     HELD_OUT,
+    LIMITED,
     Calibration,
+    Limits,
     MapMoments,
     MapStatistics,
     calibrate,
+    good_limits,
     recalibrated,
 )
 from anogan.config import config_from_dict
@@ -60,16 +63,29 @@ def good_scores(
     on_image: OnImage = _silent,
 ) -> list[float]:
     """Image scores of good images under these statistics."""
+    return _all_scores(scorer, statistics, paths, on_image)["score"]
+
+
+def _all_scores(
+    scorer: Judge, statistics: dict[str, MapStatistics], paths: Sequence[Path], on_image: OnImage
+) -> dict[str, list[float]]:
+    """The image score under these statistics, and the scores that have limits, of each image."""
     # Any threshold will do: only the map is used.
     unset = calibrate([0.0], false_reject=0.4, review_share=0, statistics=statistics)
     provisional = scorer.with_calibration(unset)
-    scores = []
+    found: dict[str, list[float]] = {name: [] for name in ("score", *LIMITED)}
     for index, (path, _, evidence) in enumerate(gather_evidence(scorer, paths)):
         if isinstance(evidence, str):
             raise DataError(f"Calibration needs every image: {evidence}")
-        scores.append(image_score(provisional.anomaly_map(evidence), scorer.config.score))
+        found["score"].append(image_score(provisional.anomaly_map(evidence), scorer.config.score))
+        for name in LIMITED:
+            found[name].append(getattr(evidence, name))
         on_image(str(path), index + 1, len(paths))
-    return scores
+    return found
+
+
+def _limits(found: dict[str, list[float]]) -> Limits:
+    return good_limits({name: found[name] for name in LIMITED})
 
 
 def calibrate_scorer(
@@ -102,7 +118,8 @@ def calibrate_scorer(
         on_image(path, next(numbers), total)
 
     statistics = measure_statistics(scorer, statistics_paths, told)
-    paths, scores = list(threshold_paths), good_scores(scorer, statistics, threshold_paths, told)
+    held_out = _all_scores(scorer, statistics, threshold_paths, told)
+    paths, scores = list(threshold_paths), list(held_out["score"])
     for share in crossed:
         paths += share.paths
         scores += good_scores(share.scorer, statistics, share.paths, told)
@@ -116,6 +133,7 @@ def calibrate_scorer(
         parts=parts_of(paths, scorer.config.split.part_of),
         leave_out_outliers=config.leave_out_outliers,
         trained=[index >= len(threshold_paths) for index in range(len(paths))],
+        limits=_limits(held_out),  # Of images that G has learned by heart less is left over.
     )
     return _without_unlike(together, event)
 
@@ -187,13 +205,15 @@ def calibrate_model(
         changed = _with_calibration(bundle, calibration)
     else:
         images, parts, hashes = _fresh_images(data, bundle)
+        found = _all_scores(scorer, dict(last.statistics), images, on_image)
         calibration = recalibrated(
             last,
-            good_scores(scorer, dict(last.statistics), images, on_image),
+            found["score"],
             *rates,
             names=[path.name for path in images],
             parts=parts,
             leave_out_outliers=leave_out_outliers,
+            limits=_limits(found),
         )
         changed = _with_calibration(bundle, calibration, str(data.resolve()), hashes)
         if (now := calibration.estimate.n_good) < (before := last.estimate.n_good):
@@ -225,6 +245,7 @@ def _with_other_rates(
         names=last.names,
         leave_out_outliers=last.leave_out_outliers if leave_out_outliers is None else leave_out_outliers,
         trained=last.trained,
+        limits=last.limits,
     )
     return _without_unlike(together, event)
 

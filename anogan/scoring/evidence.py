@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anogan.calibration import pool
+from anogan.calibration import LIMITED, Limits, pool, within
 from anogan.config import ScoreConfig
 from anogan.images.registration import Alignment
 from anogan.images.resize import resize
@@ -59,10 +59,20 @@ class Evidence:
             anomaly_map = resize(anomaly_map[..., None], self.input_size)[..., 0]
         return anomaly_map
 
-    def verdict(self, score: float, threshold: float, review_threshold: float) -> Verdict:
-        """What the score means; a part that could not be laid in place was not inspected as promised."""
+    def verdict(
+        self, score: float, threshold: float, review_threshold: float, limits: Limits | None = None
+    ) -> Verdict:
+        """What the score means.
+
+        What could not be laid in place, or is unlike all good images, was not inspected as promised.
+        """
         found = decide(score, threshold, review_threshold)
-        return Verdict.REVIEW if self.registered is False and found is Verdict.PASS else found
+        promised = self.registered is not False and self.in_distribution(limits or {}) is not False
+        return found if promised or found is not Verdict.PASS else Verdict.REVIEW
+
+    def in_distribution(self, limits: Limits) -> bool | None:
+        """Whether the search's scores lie within their limits; None without any."""
+        return within(limits, {name: getattr(self, name) for name in LIMITED})
 
     @property
     def registered(self) -> bool | None:

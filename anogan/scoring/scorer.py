@@ -169,10 +169,11 @@ class Scorer:
         reconstruction = evidence.reconstruction
         if reconstruction.shape[1:] != size:
             reconstruction = resize(reconstruction.transpose(1, 2, 0), size).transpose(2, 0, 1)
+        limits = self._calibrated().limits
         return Inspection(
             score=score,
             threshold=self.threshold,
-            verdict=evidence.verdict(score, self.threshold, self.review_threshold),
+            verdict=evidence.verdict(score, self.threshold, self.review_threshold, limits),
             residual_score=evidence.residual_score,
             discrimination_score=evidence.discrimination_score,
             anomaly_score=evidence.anomaly_score,
@@ -181,6 +182,7 @@ class Scorer:
             anomaly_map=evidence.as_photographed(anomaly_map),
             reconstruction=from_network(reconstruction, self.config.images.bit_depth).astype(image.dtype),
             registered=evidence.registered,
+            in_distribution=evidence.in_distribution(limits),
         )
 
     def anomaly_map(self, evidence: Evidence) -> FloatMap:

@@ -72,6 +72,8 @@ class ScorerManifest(_Part):
         calibrations: By number of steps; the first is the default, the others serve time budgets.
         calibrated_on: Which images set the threshold.
         promise: The calibration's estimate: rates, interval, number of good images.
+        limits: Between which values residual and discrimination score lie on images of such parts; else an
+            image is reviewed at least (`in_distribution`). Empty where nothing is known.
         parity: What the comparison with PyTorch found; see `docs/embedding.md`.
         config: Every setting of the model.
     """
@@ -85,6 +87,7 @@ class ScorerManifest(_Part):
     calibrations: tuple[StepsCalibration, ...] = Field(min_length=1)
     calibrated_on: str
     promise: dict[str, Any]
+    limits: dict[str, tuple[float, float]] = {}
     parity: dict[str, Any]
     config: dict[str, Any]
 

@@ -300,8 +300,14 @@ def _inspection(results: dict[str, NDArray[Any]], i: int, threshold: float, ms: 
         ms=ms,
         anomaly_map=results["anomaly_map"][i],
         reconstruction=results["reconstruction"][i],
-        registered=bool(results["registered"][i]) if "registered" in results else None,
+        registered=_flag(results, "registered", i),
+        in_distribution=_flag(results, "in_distribution", i),
     )
+
+
+def _flag(results: dict[str, NDArray[Any]], name: str, i: int) -> bool | None:
+    """What not every model tells."""
+    return bool(results[name][i]) if name in results else None
 
 
 def _fields(inspection: Inspection) -> dict[str, Any]:

@@ -86,8 +86,11 @@ class Scorer {
     element_ = input.GetElementType();
     shape_ = input.GetShape();
     Ort::AllocatorWithDefaultOptions allocator;
-    for (size_t i = 0; i < session_.GetOutputCount(); ++i)
-      registers_ = registers_ || std::string(session_.GetOutputNameAllocated(i, allocator).get()) == "registered";
+    for (size_t i = 0; i < session_.GetOutputCount(); ++i) {
+      const std::string output = session_.GetOutputNameAllocated(i, allocator).get();
+      for (const char* flag : {"registered", "in_distribution"})
+        if (output == flag) flags_.push_back(flag);
+    }
   }
 
   // The result as JSON; `rejected` is set when the part is.
@@ -100,19 +103,21 @@ class Scorer {
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
     const auto input = Ort::Value::CreateTensor(memory, image.data.data(), image.data.size(), shape.data(), 4, element);
     const char* inputs[] = {"image"};  // threshold, review_threshold and steps keep their defaults.
-    const char* outputs[] = {"score", "verdict", "residual_score", "discrimination_score", "steps_used", "registered"};
-    const auto found = session_.Run(Ort::RunOptions{nullptr}, inputs, &input, 1, outputs, registers_ ? 6 : 5);
+    std::vector<const char*> outputs{"score", "verdict", "residual_score", "discrimination_score", "steps_used"};
+    outputs.insert(outputs.end(), flags_.begin(), flags_.end());
+    const auto found = session_.Run(Ort::RunOptions{nullptr}, inputs, &input, 1, outputs.data(), outputs.size());
     const int64_t verdict = *found[1].GetTensorData<int64_t>();
-    rejected = rejected || verdict == 2;
-    const char* told[] = {", \"registered\": false", ", \"registered\": true"};
-    const char* registered = registers_ ? told[*found[5].GetTensorData<bool>()] : "";
+    rejected |= verdict == 2;
+    std::string flags;
+    for (size_t i = 0; i < flags_.size(); ++i)
+      flags += std::string(", \"") + flags_[i] + (*found[5 + i].GetTensorData<bool>() ? "\": true" : "\": false");
     static const char* names[] = {"pass", "review", "reject"};
     char line[256];
     std::snprintf(line, sizeof line,
                   ", \"score\": %.9g, \"verdict\": \"%s\", \"residual_score\": %.9g, \"discrimination_score\": %.9g, "
                   "\"steps_used\": %lld%s}",
                   *found[0].GetTensorData<float>(), names[verdict], *found[2].GetTensorData<float>(),
-                  *found[3].GetTensorData<float>(), static_cast<long long>(*found[4].GetTensorData<int64_t>()), registered);
+                  *found[3].GetTensorData<float>(), static_cast<long long>(*found[4].GetTensorData<int64_t>()), flags.c_str());
     return "{\"path\": " + quoted(path.u8string()) + line;
   }
 
@@ -127,7 +132,7 @@ class Scorer {
   Ort::Session session_;
   ONNXTensorElementDataType element_{};
   std::vector<int64_t> shape_;
-  bool registers_ = false;  // Whether it lays parts over a reference: only then there is such an output.
+  std::vector<const char*> flags_;  // Outputs that not every model has.
 };
 
 int main(int argc, char** argv) try {
@@ -148,7 +153,7 @@ int main(int argc, char** argv) try {
       failed = true;
       std::printf("{\"path\": %s, \"error\": %s}\n", quoted(path.u8string()).c_str(), quoted(error.what()).c_str());
     }
-  return rejected ? 1 : failed ? 2 : 0;
+  return rejected ? 1 : failed || paths.empty() ? 2 : 0;
 } catch (const std::exception& error) {
   return std::fprintf(stderr, "%s\n", error.what()), 2;
 }

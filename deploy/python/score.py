@@ -3,12 +3,13 @@
     python score.py scorer.onnx image.png folder/ ...
 
 Copy it: it needs nothing of the anogan package. With the package installed, `anogan.station.Scorer` does
-the same and also verifies the file's hash, chooses a GPU and keeps a time budget.
-Exit code 0: none is rejected; 1: at least one is; 2: an image could not be scored.
+the same and also chooses a GPU and keeps a time budget.
+Exit code 0: none is rejected; 1: at least one is; 2: a mistake, or an image could not be scored.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -17,11 +18,15 @@ import cv2
 import numpy as np
 import onnxruntime
 
+SEAL = 83  # Bytes at the end: the name and the SHA-256 of all before them.
 VERDICTS = ("pass", "review", "reject")
 DTYPES = {"tensor(uint8)": np.uint8, "tensor(uint16)": np.uint16}
 
 
 def load(path: str) -> onnxruntime.InferenceSession:
+    content = Path(path).read_bytes()
+    if hashlib.sha256(content[:-SEAL]).hexdigest().encode() != content[-64:]:
+        raise ValueError(f"{path} is damaged, or no scorer: its bytes are not those that its seal names")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # Inputs with defaults are meant, not worth a warning each.
     # TensorRT would be listed first, and builds an engine for minutes.
@@ -29,7 +34,7 @@ def load(path: str) -> onnxruntime.InferenceSession:
     # Thresholds belong to scores in float32; TF32, which CUDA takes by itself, keeps ten bits of a number.
     wanted = {"CUDAExecutionProvider": {"use_tf32": "0"}, "CPUExecutionProvider": {}}
     providers = [(name, settings) for name, settings in wanted.items() if name in there]
-    return onnxruntime.InferenceSession(path, options, providers=providers)
+    return onnxruntime.InferenceSession(content, options, providers=providers)
 
 
 def read(path: Path, channels: int) -> np.ndarray:
@@ -62,16 +67,20 @@ def score(session: onnxruntime.InferenceSession, path: Path) -> dict[str, object
         "discrimination_score": float(found["discrimination_score"][0]),
         "steps_used": int(found["steps_used"][0]),
     }
-    return line | {"registered": bool(found["registered"][0])} if "registered" in found else line
+    return line | {name: bool(found[name][0]) for name in ("registered", "in_distribution") if name in found}
 
 
 def main(model: str, *names: str) -> int:
-    session = load(model)
+    try:
+        session = load(model)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
     paths: list[Path] = []
     for name in names:
         folder = Path(name)
         paths += sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else [folder]
-    code = 0
+    code = 0 if paths else 2  # A folder that the camera does not fill must not look like parts that pass.
     for path in paths:
         try:
             line = score(session, path)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anogan.bundle import load_bundle, save_bundle
 from anogan.cli._model import open_scorer
 from anogan.cli._plain import finite
 from anogan.cli._score_heatmaps import heatmap_paths
@@ -129,6 +130,21 @@ def test_a_threshold_by_hand_decides(cli: Any, model: Path, good: Path) -> None:
 
     assert {item["verdict"] for item in found} == {"reject"}
     assert {item["threshold"] for item in found} == {-1e9}
+
+
+def test_the_table_names_images_that_are_unlike_all_good_ones(
+    cli: Any, model: Path, good: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(model, tmp_path / "limited"))
+    bundle = load_bundle(own)
+    limits = {"residual_score": [0.0, 1e-9], "discrimination_score": [0.0, 2.0]}
+    save_bundle(own, replace(bundle, calibration=dict(bundle.calibration) | {"limits": limits}))
+    outcome = cli("score", good, "--model", own, NEVER)
+    found = _objects(cli("score", good, "--model", own, "--json", NEVER).stdout)
+
+    assert outcome.stderr.count("is unlike all good images: look at camera, light and part") == len(found)
+    assert {(item["verdict"], item["in_distribution"]) for item in found} == {("review", False)}
+    assert outcome.code == 0
 
 
 def test_steps_override_the_model(cli: Any, model: Path, good: Path) -> None:

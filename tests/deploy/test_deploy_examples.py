@@ -18,7 +18,7 @@ import pytest
 from anogan.export import export_scorer
 from anogan.images.decode import write_image
 from anogan.station import Scorer
-from tests.export.conftest import build_model, build_torch_scorer, random_images, small_config
+from tests.export.conftest import build_model, build_torch_scorer, limited_to, random_images, small_config
 
 HEADER = "onnxruntime_cxx_api.h"
 SIZE = (40, 56)
@@ -183,6 +183,28 @@ def test_python_program_scores_no_colour_with_a_grey_model(
     assert "(33, 47, 3)" in str(lines[2]["error"])
 
 
+def test_python_program_uses_no_damaged_file(repository: Path, scorer_file: Path, tmp_path: Path) -> None:
+    content = bytearray(scorer_file.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "scorer.onnx").write_bytes(content)
+    write_image(tmp_path / "0.png", random_images(1, SIZE)[0])
+    program = repository / "deploy" / "python" / "score.py"
+    for name, words in (("scorer.onnx", "is damaged, or no scorer"), ("none.onnx", "No such file")):
+        code, lines, errors = run(sys.executable, program, tmp_path / name, tmp_path / "0.png")
+        assert (code, lines) == (2, [])
+        assert words in errors
+
+
+@pytest.mark.parametrize("example", ["python", "cpp"])
+def test_a_folder_that_no_camera_fills_does_not_look_like_parts_that_pass(
+    example: str, request: pytest.FixtureRequest, repository: Path, scorer_file: Path, tmp_path: Path
+) -> None:
+    python = [sys.executable, repository / "deploy" / "python" / "score.py"]
+    words = python if example == "python" else [request.getfixturevalue("program")]
+
+    assert run(*words, scorer_file, tmp_path)[:2] == (2, [])
+
+
 def test_examples_are_short_enough_to_read(repository: Path) -> None:
     for name in ("cpp/score.cpp", "python/score.py"):
         assert len((repository / "deploy" / name).read_text(encoding="utf-8").splitlines()) < MAX_LINES
@@ -190,27 +212,28 @@ def test_examples_are_short_enough_to_read(repository: Path) -> None:
 
 @pytest.fixture(scope="module")
 def registering_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A scorer whose reference is the first of `random_images`."""
+    """A scorer whose reference is the first of `random_images`, to which no other is like a good one."""
     path = tmp_path_factory.mktemp("registering") / "scorer.onnx"
     model = build_model(small_config(images={"registration": "translation"}), SIZE)
-    export_scorer(build_torch_scorer(model), path, images=random_images(1, SIZE))
+    images = random_images(1, SIZE)
+    export_scorer(limited_to(build_torch_scorer(model), images[0]), path, images=images)
     return path
 
 
-def test_python_program_tells_whether_the_part_was_registered(
+def test_python_program_tells_what_not_every_model_does(
     repository: Path, registering_file: Path, tmp_path: Path
 ) -> None:
     program = repository / "deploy" / "python" / "score.py"
-    assert_tells_registered([sys.executable, program, registering_file], write_image, tmp_path, ".png")
+    assert_tells_flags([sys.executable, program, registering_file], write_image, tmp_path, ".png")
 
 
-def test_cpp_program_tells_whether_the_part_was_registered(
+def test_cpp_program_tells_what_not_every_model_does(
     program: Path, registering_file: Path, tmp_path: Path
 ) -> None:
-    assert_tells_registered([program, registering_file], write_pnm, tmp_path, ".ppm")
+    assert_tells_flags([program, registering_file], write_pnm, tmp_path, ".ppm")
 
 
-def assert_tells_registered(
+def assert_tells_flags(
     words: list[object], write: Callable[[Path, np.ndarray], None], folder: Path, ending: str
 ) -> None:
     names = [folder / f"part{ending}", folder / f"black{ending}"]
@@ -218,4 +241,5 @@ def assert_tells_registered(
     write(names[1], np.zeros((*SIZE, 3), np.uint8))
     _, lines, _ = run(*words, *names)
     assert [line["registered"] for line in lines] == [True, False]
+    assert [line["in_distribution"] for line in lines] == [True, False]
     assert lines[1]["verdict"] != "pass"

@@ -11,7 +11,7 @@ import pytest
 
 from anogan.export import export_scorer
 from anogan.images.decode import write_image
-from tests.export.conftest import build_model, build_torch_scorer, random_images, small_config
+from tests.export.conftest import build_model, build_torch_scorer, limited_to, random_images, small_config
 
 SIZE = (40, 56)
 
@@ -28,6 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = small_config(images={"registration": "translation"})
     scorer = build_torch_scorer(build_model(config, SIZE))
     images = random_images(1, SIZE)
+    scorer = limited_to(scorer, images[0])
     export_scorer(scorer, tmp_path / "scorer.onnx", images=images, single_step=True)
     write_image(tmp_path / "image.png", images[0])
     monkeypatch.chdir(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from anogan.calibration import MapStatistics, calibrate, part_name
+from anogan.calibration import LIMITED, MapStatistics, calibrate, part_name
 from anogan.config import Config, config_from_dict
 from anogan.gan.blocks import SelfAttention
 from anogan.gan.networks import build_networks, feature_stack
@@ -156,3 +157,11 @@ def run_graph() -> Callable[..., Run]:
         return session_run(graph.finish("test", info(inputs), info(outputs)))
 
     return load
+
+
+def limited_to(scorer: Scorer, image: NDArray[Any]) -> Scorer:
+    """The scorer, to which nothing but this image (H, W, C) is like a good one."""
+    assert scorer.calibration is not None
+    found = scorer.score([image])[0]
+    limits = {name: (0.99 * value, 1.01 * value) for name in LIMITED if (value := getattr(found, name))}
+    return scorer.with_calibration(replace(scorer.calibration, limits=limits))

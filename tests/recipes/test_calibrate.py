@@ -17,9 +17,10 @@ from anogan.bundle import load_bundle, save_bundle
 from anogan.calibration import CROSS_FITTED, HELD_OUT, Calibration, calibrate
 from anogan.config import Config
 from anogan.errors import CalibrationError, ConfigError, DataError
+from anogan.inspection import Verdict
 from anogan.recipes import calibrate_model, load
 from anogan.recipes.calibrate import measure_statistics
-from tests.tiny import part, write_parts
+from tests.tiny import SIZE, part, write_parts
 
 
 def test_statistics_are_measured_without_holding_the_maps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,3 +133,18 @@ def test_no_part_of_test_sets_a_threshold(folder: str, own_model: Path, tmp_path
 
     with pytest.raises(DataError, match="holds test images; calibrate with others"):
         calibrate_model(tmp_path / "pcb" / folder, own_model)
+
+
+def test_twenty_good_images_set_limits_which_another_rate_keeps(own_model: Path, tmp_path: Path) -> None:
+    fresh = calibrate_model(write_parts(tmp_path / "fresh", range(800, 822)), own_model)
+    limits = load_bundle(own_model).calibration["limits"]
+    rerated = calibrate_model(model=own_model, false_reject=0.4)
+
+    assert set(limits) == {"residual_score", "discrimination_score"}
+    assert rerated.limits == fresh.limits == {name: tuple(pair) for name, pair in limits.items()}
+    good = load(own_model).score([part(850), part(851)])
+    noise = load(own_model).score([np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)])[0]
+    assert all(found.in_distribution for found in good)
+    assert noise.in_distribution is False
+    assert noise.verdict is not Verdict.PASS
+    assert calibrate_model(write_parts(tmp_path / "few", range(830, 835)), own_model).limits == {}

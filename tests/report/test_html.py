@@ -344,3 +344,17 @@ def test_a_promised_rate_is_never_printed_smaller_than_it_is(share, text):
 
 def test_every_verdict_has_its_tile():
     assert [name for name, _ in html._counts([])] == [str(verdict) for verdict in Verdict]
+
+
+@pytest.mark.parametrize(
+    ("doubt", "words"),
+    [
+        ({"in_distribution": False}, "unlike all good images"),
+        ({"registered": False}, "laid over the reference"),
+    ],
+)
+def test_a_card_says_why_the_score_is_not_to_be_relied_on(doubt, words, tmp_path):
+    plain = _inspection(1.0)
+
+    assert words in _report(tmp_path / "r.html", [dataclasses.replace(plain, **doubt)])
+    assert words not in _report(tmp_path / "s.html", [plain])

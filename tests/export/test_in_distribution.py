@@ -1,0 +1,96 @@
+"""Images that are unlike all good ones are reviewed, by the model and by its file alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anogan.export import export_scorer
+from anogan.export.triton import write_repository
+from anogan.inspection import Verdict
+from anogan.scoring import Scorer
+from anogan.station import Scorer as StationScorer
+from anogan.station import StepwiseScorer
+from tests.export.conftest import build_model, build_torch_scorer, random_images, small_config
+
+SIZE = (40, 56)
+IMAGES = random_images(2, SIZE)
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    """No score is high enough for a verdict; the first image lies within the limits, the second does not."""
+    plain = build_torch_scorer(build_model(small_config(), SIZE))
+    assert plain.calibration is not None
+    first, second = plain.score(IMAGES)
+    between = (first.residual_score + second.residual_score) / 2
+    ends = (0.0, between) if first.residual_score < between else (between, 2.0)
+    limits = {"residual_score": ends, "discrimination_score": (0.0, 1e9)}
+    estimate = replace(plain.calibration.estimate, threshold=1e9)
+    return plain.with_calibration(
+        replace(plain.calibration, limits=limits, estimate=estimate, review_threshold=1e9)
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("limited")
+    exported = export_scorer(scorer, path / "scorer.onnx", images=IMAGES, single_step=True)
+    write_repository(path / "triton", exported)
+    return path
+
+
+def test_what_lies_outside_is_reviewed_and_told(scorer: Scorer) -> None:
+    within, outside = scorer.score(IMAGES)
+
+    assert (within.verdict, within.in_distribution) == (Verdict.PASS, True)
+    assert (outside.verdict, outside.in_distribution) == (Verdict.REVIEW, False)
+    assert outside.to_dict()["in_distribution"] is False
+
+
+def test_a_rejected_part_stays_rejected(scorer: Scorer) -> None:
+    outside = Scorer(scorer.model, scorer.calibration, threshold=-1e9).score(IMAGES)[1]
+
+    assert (outside.verdict, outside.in_distribution) == (Verdict.REJECT, False)
+
+
+@pytest.mark.parametrize("station", [StationScorer, StepwiseScorer])
+def test_the_file_decides_alike(
+    station: type[StationScorer] | type[StepwiseScorer], scorer: Scorer, folder: Path
+) -> None:
+    got = station(folder / "scorer.onnx").score(IMAGES)
+
+    for want, found in zip(scorer.score(IMAGES), got, strict=True):
+        assert (found.verdict, found.in_distribution) == (want.verdict, want.in_distribution)
+
+
+def test_the_manifest_and_the_server_know_of_it(scorer: Scorer, folder: Path) -> None:
+    assert scorer.calibration is not None
+    assert StationScorer(folder / "scorer.onnx").manifest.limits == scorer.calibration.limits
+    assert "in_distribution" in (folder / "triton" / "anogan" / "config.pbtxt").read_text(encoding="utf-8")
+
+
+def test_a_model_without_limits_says_nothing(scorer: Scorer, tmp_path: Path) -> None:
+    assert scorer.calibration is not None
+    without = scorer.with_calibration(replace(scorer.calibration, limits={}))
+    exported = export_scorer(without, tmp_path / "s.onnx", images=IMAGES)
+
+    for found in (*without.score(IMAGES), *StationScorer(exported.path).score(IMAGES)):
+        assert found.in_distribution is None
+        assert found.verdict is Verdict.PASS
+        assert "in_distribution" not in found.to_dict()
+
+
+@pytest.mark.parametrize("name", ["threshold", "review_threshold"])
+def test_a_limit_that_is_no_number_passes_nothing(name: str, folder: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        (folder / "scorer.onnx").read_bytes(), providers=["CPUExecutionProvider"]
+    )
+    given = {"image": np.stack(IMAGES), name: np.array(np.nan, np.float32)}
+
+    assert session.run(["verdict"], given)[0].tolist() == [1, 1]

@@ -1,0 +1,55 @@
+"""What the search leaves over on good images, and what lies outside of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from anogan.calibration import good_limits, within
+
+RNG = np.random.default_rng(0)
+SPREAD = {"residual_score": RNG.lognormal(-4, 0.5, 400), "discrimination_score": RNG.lognormal(-2, 0.01, 400)}
+
+
+def test_limits_lie_the_quartiles_ratio_or_half_beyond_the_extremes() -> None:
+    limits = good_limits(SPREAD)
+    wide, narrow = SPREAD["residual_score"], SPREAD["discrimination_score"]
+    ratio = np.exp(np.subtract(*np.percentile(np.log(wide), [75, 25])))
+
+    assert ratio > 1.5
+    assert limits["residual_score"] == pytest.approx((wide.min() / ratio, wide.max() * ratio), rel=1e-6)
+    assert limits["discrimination_score"] == pytest.approx((narrow.min() / 1.5, narrow.max() * 1.5), rel=1e-6)
+    assert all(np.float32(value) == value for pair in limits.values() for value in pair)
+
+
+def test_good_images_of_the_same_kind_lie_within() -> None:
+    outside = 0
+    for _ in range(200):
+        drawn = RNG.lognormal(-4, 0.5, 1040)
+        limits = good_limits({"residual_score": drawn[:40]})
+        outside += sum(not within(limits, {"residual_score": score}) for score in drawn[40:])
+
+    assert 1e-3 < outside / 200_000 < 3e-3
+
+
+@pytest.mark.parametrize("name", list(SPREAD))
+@pytest.mark.parametrize("value", [0.0, 1e-5, 1.0, math.inf, math.nan])
+def test_one_score_far_out_on_either_side_is_enough(name: str, value: float) -> None:
+    ordinary = {key: float(np.median(values)) for key, values in SPREAD.items()}
+
+    assert within(good_limits(SPREAD), ordinary) is True
+    assert within(good_limits(SPREAD), ordinary | {name: value}) is False
+
+
+def test_fewer_than_twenty_images_set_no_limits() -> None:
+    assert good_limits({name: values[:19] for name, values in SPREAD.items()}) == {}
+    assert within({}, {"residual_score": math.nan}) is None
+
+
+def test_a_score_of_nothing_is_no_fault() -> None:
+    limits = good_limits({"residual_score": np.zeros(30)})
+
+    assert within(limits, {"residual_score": 0.0}) is True
+    assert within(limits, {"residual_score": 1e-3}) is False
