@@ -43,3 +43,14 @@ class ExportError(AnoganError):
 
 class StorageError(AnoganError):
     """A file could not be written: disk full, no permission, read-only medium."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the memory of the machine, or of its GPU, is full."""
+    # By name and text: torch and OpenCV are not imported here only to know their classes.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+        or "Insufficient memory" in str(error)
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,14 @@ def test_a_failed_seed_is_told_and_leaves_the_other_seeds_figures() -> None:
     assert row.figures["image_auroc"] == Spread.of([0.9])
 
 
+def test_images_that_an_entrant_could_not_score_are_counted_in_its_row() -> None:
+    whole, part = outcome("demo", 0.9), replace(outcome("demo", 0.95, seed=1), unscored=3)
+
+    (row,) = compare_outcomes([whole, part]).rows
+    assert row.unscored == ("seed 1: 3 test images could not be scored",)
+    assert row.errors == ()
+
+
 def test_the_best_is_the_least_where_less_is_better_and_ties_share_it() -> None:
     rows = compare_outcomes(
         [
@@ -85,7 +94,9 @@ def test_a_model_that_wins_is_set_against_the_best_baseline() -> None:
         ]
     ).verdicts
 
-    assert sentence == "pcb: demo beats every baseline by image AUROC, 0.980 against 0.900 of strong."
+    assert sentence == (
+        "pcb: demo beats every baseline by image AUROC, 0.980 against 0.900 of strong; strong on one seed."
+    )
 
 
 def test_a_win_within_the_spread_of_seeds_is_called_so() -> None:
@@ -93,7 +104,7 @@ def test_a_win_within_the_spread_of_seeds_is_called_so() -> None:
         [outcome("demo", 0.99), outcome("demo", 0.85, seed=1), outcome("PCA", 0.9, role="baseline")]
     ).verdicts
 
-    assert sentence.endswith("but their seeds overlap.")
+    assert sentence.endswith("but their seeds overlap; PCA on one seed.")
 
 
 def test_without_a_baseline_there_is_no_verdict() -> None:

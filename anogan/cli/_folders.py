@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from anogan.errors import StorageError
@@ -16,10 +17,12 @@ def make_folder(folder: Path, what: str, advice: str) -> None:
         advice: How that sentence ends.
 
     Raises:
-        StorageError: It cannot be made.
+        StorageError: It cannot be made, or nothing can be written to it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # It may have been there, and be another person's.
     except OSError as error:
         raise StorageError(
             f"{what} cannot be written to {folder} ({error.strerror or error}); {advice}."

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from anogan.cli._terminal import print_error
-from anogan.errors import AnoganError
+from anogan.errors import AnoganError, is_out_of_memory
 
 USER_MISTAKE, OUR_FAULT, STOPPED, BROKEN_PIPE = 2, 3, 130, 141
 TRACEBACK_VARIABLE = "ANOGAN_TRACEBACK"
@@ -75,7 +75,7 @@ def sentence_of(error: Exception) -> str | None:
     """What went wrong and what to do, in one sentence; None for a fault of this package."""
     if isinstance(error, AnoganError):
         return str(error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return _OUT_OF_MEMORY
     if isinstance(error, ImportError):
         return _import_sentence(error)
@@ -115,16 +115,6 @@ def _import_sentence(error: ImportError) -> str | None:
         needed = f'pip install "anogan[{_EXTRAS[module]}]"'
         return f"{reason}: this command needs more than is installed; run `{needed}`."
     return f"{reason}; `anogan doctor` looks what is wrong with the installation."
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # By name and text: torch and OpenCV are not imported here only to know their classes.
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-        or "Insufficient memory" in str(error)
-    )
 
 
 def _give_up_stdout() -> None:

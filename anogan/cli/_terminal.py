@@ -33,10 +33,18 @@ def _make_safe(stream: TextIO | None) -> None:
         reconfigure(encoding="utf-8", errors="replace")
 
 
+class _Results(Console):
+    """A console whose reader may go away, as `head` does."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end with exit code 1, which says that a part is rejected."""
+        raise BrokenPipeError
+
+
 def stdout() -> Console:
     """For results."""
     # Soft wrap: a path that is broken in two can neither be clicked nor copied.
-    return Console(highlight=False, markup=False, soft_wrap=True)
+    return _Results(highlight=False, markup=False, soft_wrap=True)
 
 
 def stderr() -> Console:

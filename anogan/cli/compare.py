@@ -104,18 +104,23 @@ def _entrants(
 ) -> list[FittedEntrant | ConfigEntrant]:
     """What the words mean; every mistake in them is told before anything is fitted."""
     from anogan.bundle import MANIFEST, read_manifest
+    from anogan.config import shipped_config_names
     from anogan.recipes.compare import ConfigEntrant, FittedEntrant
 
     found: list[FittedEntrant | ConfigEntrant] = []
     configs: list[str] = []
     for name in named:
-        if Path(name).is_dir() or (Path(name) / MANIFEST).is_file():
+        if (Path(name) / MANIFEST).is_file() or (Path(name).is_dir() and name not in shipped_config_names()):
             read_manifest(Path(name))
             found.append(FittedEntrant(name, Path(name)))
         else:
             require_folder(Path(name))
             configs.append(name)
             found.append(ConfigEntrant(name, _config_of(name, overrides)))
+    if overrides and not configs:
+        raise ConfigError(
+            "--set changes configs; there is none, and finished models are measured as they are."
+        )
     for text in variants:
         label, settings = _variant(text)
         if not configs:
@@ -164,6 +169,8 @@ def _print(rows: Sequence[Row], verdicts: Sequence[str], report: Path) -> None:
         for row in own:
             for error in row.errors:
                 out.print(f"{row.name} failed, {error}")
+            for count in row.unscored:
+                out.print(f"{row.name} is measured on the other images, {count}")
     for sentence in verdicts:
         out.print(sentence)
     out.print(f"The report, with ranges and kinds of defect, is in {report}.")

@@ -319,7 +319,8 @@ def _good_images(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
         if filled:
             raise DataError(
                 f"{folder} holds images, first {loose[0].name}, and folders of images, first {filled[0][0]}; "
-                "put all into the folder itself, or each into the folder of its variant."
+                "put all into the folder itself, or each into the folder of its variant; what is no photograph "
+                "of a good part, such as heatmaps of an earlier run, belongs elsewhere."
             )
         return loose, ()
     return tuple(path for _, found in filled for path in found), tuple(name for name, _ in filled)
@@ -368,10 +369,22 @@ def _scan_test(root: Path, *, below_variants: bool) -> Iterable[Sample]:
             raise DataError(
                 f"{folder} would be a kind of defect by its name; call it {GOOD} if its parts are."
             )
+        if not below_variants:
+            _refuse_folders_of_images(folder)
         for path in _good_images(folder)[0] if below_variants else _images_in(folder):
             truth = root / "ground_truth" / path.parent.relative_to(root / "test")
             mask = None if folder.name == GOOD else _find_mask(truth, path.stem)
             yield Sample(path, folder.name, mask)
+
+
+def _refuse_folders_of_images(kind: Path) -> None:
+    """Images that nobody counts would make figures of the others look like those of all."""
+    for below in _folders_in(kind):
+        if _images_in(below):
+            raise DataError(
+                f"{below} lies a folder deeper than test/<kind of defect>/; move its images to {kind}. Only "
+                f"where {GOOD}/ has a folder for each variant of the product are there folders below a kind."
+            )
 
 
 def _find_mask(folder: Path, stem: str) -> Path | None:

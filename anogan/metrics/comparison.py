@@ -40,6 +40,7 @@ class Outcome:
         figures: Of `FIGURES`; None where the data cannot give one, empty after an error.
         per_kind: Defect kind -> image AUROC against all good test images.
         error: Why there are no figures.
+        unscored: Test images that could not be scored; the figures are those of the others.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Outcome:
     figures: Mapping[str, float | None] = field(default_factory=dict)
     per_kind: Mapping[str, float | None] = field(default_factory=dict)
     error: str | None = None
+    unscored: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -91,6 +93,7 @@ class Row:
     figures: Mapping[str, Spread | None]
     per_kind: Mapping[str, Spread | None]
     errors: tuple[str, ...]
+    unscored: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -135,6 +138,7 @@ def _row(group: Sequence[Outcome]) -> Row:
         {name: Spread.of(outcome.figures.get(name) for outcome in scored) for name in FIGURES},
         {kind: Spread.of(outcome.per_kind.get(kind) for outcome in scored) for kind in sorted(kinds)},
         tuple(f"seed {o.seed}: {o.error}" for o in group if o.error is not None),
+        tuple(f"seed {o.seed}: {o.unscored} test images could not be scored" for o in group if o.unscored),
     )
 
 
@@ -178,5 +182,6 @@ def _sentence(data: str, words: str, model: tuple[str, Spread], baseline: tuple[
         )
     # One seed says nothing of the next, and ranges that meet say that the order may turn.
     doubt = ", but their seeds overlap" if ours.overlaps(theirs) and max(ours.n, theirs.n) > 1 else ""
-    single = "; on one seed" if max(ours.n, theirs.n) == 1 else ""
+    alone = [who for who, spread in (model, baseline) if spread.n == 1]
+    single = "" if not alone else "; on one seed" if len(alone) == 2 else f"; {alone[0]} on one seed"
     return f"{data}: {text}{doubt}{single}."

@@ -24,7 +24,7 @@ from anogan.config import config_from_dict
 from anogan.errors import CalibrationError, ConfigError, DataError
 from anogan.images.folders import GOOD, file_digest, parts_of, scan_dataset
 from anogan.recipes.cross_fit import Crossed, why_not_together
-from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names, refuse_test_folder
+from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names, refuse_test_folder, require_usable
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import gather_evidence
 from anogan.scoring.evidence import image_score
@@ -205,6 +205,7 @@ def calibrate_model(
         changed = _with_calibration(bundle, calibration)
     else:
         images, parts, hashes = _fresh_images(data, bundle)
+        require_usable(images, bundle.config, scorer.model.image_size)
         found = _all_scores(scorer, dict(last.statistics), images, on_image)
         calibration = recalibrated(
             last,

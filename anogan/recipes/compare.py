@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from anogan import __version__
 from anogan.bundle import MANIFEST, load_bundle, read_manifest
 from anogan.config import Config
-from anogan.errors import AnoganError, ConfigError, DataError
+from anogan.errors import AnoganError, ConfigError, DataError, is_out_of_memory
 from anogan.files import write_json
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.tiles import load_images
@@ -274,7 +272,9 @@ def _outcome(session: _Session, job: _Job, data: str) -> Outcome:
         return Outcome(job.name, data, job.role, job.seed, known["figures"], known["per_kind"])
     try:
         run, seconds = job.measure()
-    except (AnoganError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+    except Exception as error:
+        if not isinstance(error, AnoganError | OSError) and not is_out_of_memory(error):
+            raise
         # A large entrant may fill the memory, or a disk; hours of the others are not lost by it.
         told = str(error) if isinstance(error, AnoganError) else f"{type(error).__name__}: {error}"
         session.reporter.event(f"{job.name} failed: {told}")
@@ -287,6 +287,7 @@ def _outcome(session: _Session, job: _Job, data: str) -> Outcome:
         job.seed,
         {name: figures[name] for name in FIGURES},
         {kind: row["image_auroc"] for kind, row in run.evaluation.per_kind.items()},
+        unscored=len(run.errors),
     )
     if run.errors:
         session.reporter.event(

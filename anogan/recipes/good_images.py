@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anogan.bundle import Bundle
 from anogan.config import Config, DefectKind
-from anogan.errors import ConfigError, DataError
+from anogan.errors import ConfigError, DataError, ImageError
 from anogan.gan.tiles import TileSource, load_images
 from anogan.images.decode import probe
 from anogan.images.folders import (
@@ -112,13 +112,8 @@ def read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tup
     """
     good, errors = load_images(split.train, config, size)
     held_out, failed = load_images(split.early_stop, config, size)
-    errors |= failed
-    for path in split.calibrate:
-        errors |= load_images([path], config, size)[1]
-    if errors:
-        total = len(split.train + split.early_stop + split.calibrate)
-        first = next(iter(errors.values()))
-        raise DataError(f"{len(errors)} of {total} good images cannot be used; the first: {first}")
+    errors |= failed | _unusable(split.calibrate, config, size)
+    _refuse_unusable(errors, len(split.train + split.early_stop + split.calibrate))
     return (
         Good(
             good,
@@ -132,6 +127,28 @@ def read_good(split: Split, config: Config, size: tuple[int, int] | None) -> tup
             parts=parts_of(split.early_stop, config.split.part_of),
         ),
     )
+
+
+def require_usable(paths: Sequence[Path], config: Config, size: tuple[int, int] | None) -> None:
+    """Decodes good images one by one, before an hour's work with them.
+
+    Raises:
+        DataError: One of them cannot be used.
+    """
+    _refuse_unusable(_unusable(paths, config, size), len(paths))
+
+
+def _unusable(paths: Sequence[Path], config: Config, size: tuple[int, int] | None) -> dict[Path, ImageError]:
+    errors: dict[Path, ImageError] = {}
+    for path in paths:
+        errors |= load_images([path], config, size)[1]
+    return errors
+
+
+def _refuse_unusable(errors: Mapping[Path, ImageError], total: int) -> None:
+    if errors:
+        first = next(iter(errors.values()))
+        raise DataError(f"{len(errors)} of {total} good images cannot be used; the first: {first}")
 
 
 def pixel_aspect(paths: Sequence[Path], size: tuple[int, int] | None) -> float:

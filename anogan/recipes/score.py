@@ -9,14 +9,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from anogan.errors import ConfigError, ImageError, ShapeError
+from anogan.errors import ConfigError, ImageError, ShapeError, is_out_of_memory
 from anogan.images.decode import read_image
 from anogan.images.variants import variant_of
 from anogan.inspection import ScoredFile
 from anogan.scoring import Evidence
 from anogan.scoring.judge import Judge
 
-_FAULTS_OF_ONE = (ConfigError, ImageError, ShapeError, MemoryError)
 _Named = tuple[NDArray[Any], str | None]  # An image and its variant.
 READ_AHEAD = 16  # Images held at once at most; enough to fill a chunk of tiles with small ones.
 READ_AHEAD_PIXELS = 2**23  # Of all of them, so that large ones are held one by one.
@@ -83,15 +82,23 @@ def _read(scorer: Judge, path: Path) -> NDArray[Any] | str:
 def _evidence_each(scorer: Judge, images: Sequence[_Named]) -> list[Evidence | str]:
     try:
         return list(scorer.evidence([image for image, _ in images], [variant for _, variant in images]))
-    except _FAULTS_OF_ONE:
-        # One of them has a wrong size or variant; find out which without failing the others.
+    except Exception as error:
+        if not _is_fault_of_one(error):
+            raise
+        # One of them has a wrong size or variant, or is too large; find out which without failing the others.
         return [_evidence_or_error(scorer, image) for image in images]
 
 
 def _evidence_or_error(scorer: Judge, image: _Named) -> Evidence | str:
     try:
         return scorer.evidence([image[0]], [image[1]])[0]
-    except MemoryError as error:
-        return f"too large for the memory ({error}); score a smaller picture, or close other programs."
-    except _FAULTS_OF_ONE as error:
+    except Exception as error:
+        if is_out_of_memory(error):
+            return f"too large for the memory ({error}); score a smaller picture, or close other programs."
+        if not _is_fault_of_one(error):
+            raise
         return str(error)
+
+
+def _is_fault_of_one(error: Exception) -> bool:
+    return isinstance(error, ConfigError | ImageError | ShapeError) or is_out_of_memory(error)

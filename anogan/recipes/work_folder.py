@@ -40,7 +40,10 @@ def work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Pat
         reporter.event(f"{work} holds no checkpoint to go on from, so training starts at the beginning.")
     try:
         if not resume and work.is_dir():
-            shutil.rmtree(work)
+            if _is_unfinished(note, digest, out):
+                _put_aside(work, reporter)
+            else:
+                shutil.rmtree(work)
         work.mkdir(parents=True, exist_ok=True)
         note.write_text(digest, encoding="ascii")
     except OSError as error:
@@ -49,6 +52,26 @@ def work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Pat
             "writing there, or give --out another folder."
         ) from error
     return work
+
+
+def _is_unfinished(note: Path, digest: str, out: Path) -> bool:
+    """Whether a run of these images and settings began there and no model came of it."""
+    if not note.is_file() or note.read_text(encoding="ascii").strip() != digest:
+        return False
+    model = out / "manifest.json"
+    return not model.is_file() or model.stat().st_mtime < note.stat().st_mtime
+
+
+def _put_aside(work: Path, reporter: Reporter) -> None:
+    """Hours of training are not thrown away because somebody forgot --resume."""
+    previous = work.with_name(work.name + ".previous")
+    if previous.is_dir():
+        shutil.rmtree(previous)
+    work.rename(previous)
+    reporter.event(
+        f"An unfinished run of the same settings was found; its checkpoints are now in {previous}. To go on "
+        f"from them stop this run, move them back to {work} and give --resume."
+    )
 
 
 def _is_empty_folder(path: Path) -> bool:

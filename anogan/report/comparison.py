@@ -86,6 +86,7 @@ def _set(name: str, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> dict[st
                 "n": len(row.seeds),
                 "cells": [_cell(figure, row, row.name in best[figure]) for figure in LABELS],
                 "errors": row.errors,
+                "unscored": row.unscored,
             }
             for row in rows
         ],

@@ -23,10 +23,11 @@ from anogan.cli import (
     score,
 )
 from anogan.cli._app import app
+from anogan.cli._folders import make_folder
 from anogan.cli._guard import GuardedGroup
 from anogan.cli._terminal import shell_line
 from anogan.config import shipped_configs
-from anogan.errors import DataError
+from anogan.errors import DataError, StorageError
 
 COMMANDS = (fit, score, evaluate, compare, calibrate, export, benchmark, sample, generate, info, doctor)
 
@@ -223,3 +224,9 @@ def test_a_line_to_paste_quotes_what_a_shell_would_split() -> None:
     line = shell_line(["anogan", "fit", "--data", Path("Teile 零件")])
 
     assert line in ("anogan fit --data 'Teile 零件'", 'anogan fit --data "Teile 零件"')
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody may write to")
+def test_a_folder_that_is_there_and_may_not_be_written_to_is_told_before_the_work() -> None:
+    with pytest.raises(StorageError, match="The report cannot be written to /proc/self"):
+        make_folder(Path("/proc/self"), "The report", "give --report another folder")

@@ -269,3 +269,17 @@ def test_an_exported_file_is_no_entrant(tmp_path: Path) -> None:
 
     with pytest.raises(BundleError, match="model folder that it was exported from"):
         _entrants([str(tmp_path / "scorer.onnx")], [], [])
+
+
+def test_settings_without_a_config_to_change_are_refused(model: Path) -> None:
+    with pytest.raises(ConfigError, match="--set changes configs, and there is none"):
+        _entrants([str(model)], [], ["search.steps=0"])
+
+
+def test_a_folder_of_images_does_not_hide_the_config_of_its_name(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(parts, "demo")
+
+    assert [type(entrant).__name__ for entrant in _entrants(["demo"], [], [])] == ["ConfigEntrant"]

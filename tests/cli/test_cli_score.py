@@ -4,7 +4,10 @@ import csv
 import io
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 
 from anogan.bundle import load_bundle, save_bundle
+from anogan.cli._guard import BROKEN_PIPE
 from anogan.cli._model import open_scorer
 from anogan.cli._plain import finite
 from anogan.cli._score_heatmaps import heatmap_paths
@@ -313,6 +317,15 @@ def test_a_report_of_other_search_steps_promises_nothing(cli: Any, model: Path, 
 
 
 # ---- exit codes
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes close otherwise there")
+def test_a_reader_that_goes_away_does_not_look_like_a_rejected_part(model: Path, good: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "anogan", "score", good, "--model", model, "--no-heatmaps", NEVER]
+    with os.fdopen(writer, "w") as pipe:
+        assert subprocess.run(words, stdout=pipe, check=False).returncode == BROKEN_PIPE
 
 
 def test_exit_0_when_nothing_is_rejected(cli: Any, model: Path, good: Path) -> None:

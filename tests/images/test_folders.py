@@ -25,6 +25,7 @@ from anogan.images.folders import (
     split_good,
     split_variants,
 )
+from tests.tiny import write_parts
 
 
 def draw(path: Path, seed: int = 0, size: tuple[int, int] = (12, 16)) -> Path:
@@ -378,3 +379,19 @@ def test_one_file_by_two_paths_is_found_once(tmp_path: Path, monkeypatch: pytest
     draw(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
     assert find_images(["a.png", tmp_path / "a.png"]) == [Path("a.png")]
+
+
+def test_images_a_folder_too_deep_in_test_are_told(tmp_path: Path) -> None:
+    for place in ("good", "test/good", "test/open/shift 1"):
+        write_parts(tmp_path / place, range(2))
+
+    with pytest.raises(DataError, match=r"shift 1 lies a folder deeper .* move its images to .*open"):
+        scan_dataset(tmp_path)
+
+
+def test_folders_in_test_without_images_are_no_fault(tmp_path: Path) -> None:
+    for place in ("good", "test/good", "test/open"):
+        write_parts(tmp_path / place, range(2))
+    (tmp_path / "test" / "open" / "notes").mkdir()
+
+    assert len(scan_dataset(tmp_path).test) == 4

@@ -148,3 +148,13 @@ def test_twenty_good_images_set_limits_which_another_rate_keeps(own_model: Path,
     assert noise.in_distribution is False
     assert noise.verdict is not Verdict.PASS
     assert calibrate_model(write_parts(tmp_path / "few", range(830, 835)), own_model).limits == {}
+
+
+def test_an_image_that_cannot_be_read_is_told_before_any_is_scored(own_model: Path, tmp_path: Path) -> None:
+    folder = write_parts(tmp_path / "fresh", range(800, 805))
+    (folder / "900.png").write_bytes(b"no picture")
+    scored: list[str] = []
+
+    with pytest.raises(DataError, match=r"1 of 6 good images cannot be used; the first: .*900\.png"):
+        calibrate_model(folder, own_model, on_image=lambda path, *_: scored.append(path))
+    assert not scored

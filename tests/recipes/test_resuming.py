@@ -202,3 +202,21 @@ def test_nothing_to_resume_is_said_and_fitted_from_the_beginning(good: Path, tmp
 
     assert any("no checkpoint to go on from" in event for event in listener.events)
     assert (tmp_path / "model" / "manifest.json").is_file()
+
+
+def test_an_unfinished_run_is_put_aside_where_resume_was_forgotten(
+    stopped: Path, good: Path, tmp_path: Path
+) -> None:
+    before, listener = _content(stopped), Listener()
+    previous = stopped.with_name("model.checkpoints.previous")
+    with pytest.raises(KeyboardInterrupt):
+        fit(good, tmp_path / "model", tiny_config(), reporter=Listener(("gan", 1)).reporter)
+    assert _content(previous) == before
+
+    shutil.rmtree(stopped)
+    previous.rename(stopped)
+    fit(good, tmp_path / "model", tiny_config(), resume=True, reporter=listener.reporter)
+    assert load_bundle(tmp_path / "model")
+    fit(good, tmp_path / "model", tiny_config(), reporter=listener.reporter)
+    fit(good, tmp_path / "model", tiny_config(seed=3), reporter=listener.reporter)
+    assert not previous.exists()  # Finished runs, and those of other settings, are nobody's loss.
