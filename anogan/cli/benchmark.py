@@ -52,6 +52,8 @@ def command(
     """Measure how fast a model scores here, in PyTorch and in ONNX Runtime, and whether they agree."""
     batches = _numbers(batch)
     path = require_model(model, exported=True)
+    if compiled and is_exported(path):
+        raise ConfigError("--compiled is for a model folder; an exported file has no PyTorch to compile.")
     if out is not None:
         make_folder(out, "The benchmark", "give another --out")
     from anogan.recipes.benchmark import benchmark

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from anogan import __version__
-from anogan.calibration import Calibration, recalibrated
+from anogan.calibration import HELD_OUT, Calibration, recalibrated
 from anogan.config import SplitConfig, config_to_dict
 from anogan.errors import CalibrationError, ExportError, StorageError
 from anogan.export.build import build_scorer, resizes
@@ -185,7 +185,8 @@ class _Draft:
                 tile_scales=config.tiles.scales,
             ),
             calibrations=(_for_steps(config.search.steps, calibration),),
-            calibrated_on=self.calibrated_on,
+            # Thresholds of the export's own stand on held-out images alone.
+            calibrated_on=self.calibrated_on if calibration is self.scorer.calibration else HELD_OUT,
             promise=asdict(calibration.estimate),
             limits=dict(calibration.limits),
             parity={},
@@ -223,6 +224,8 @@ def _gate(scorer: Scorer, station: StationScorer, images: Images, tolerance: Tol
 def _fewer(scorer: Scorer, cut_steps: Sequence[int]) -> list[int]:
     full = scorer.config.search.steps
     wrong = [steps for steps in cut_steps if not 0 <= steps < full]
+    if wrong and not full:
+        raise ExportError("This model searches no step, so there is none to be cut; leave out --cut-steps.")
     if wrong:
         raise ExportError(
             f"cut steps {wrong[0]} is not a cut: this model searches {full} steps; give numbers from "
@@ -264,10 +267,11 @@ class _Good:
             parts=None if self.paths is None else parts_of(self.paths, self.split.part_of),
         )
         if new.estimate.false_reject > max(own.requested, own.false_reject):
+            weaker, stronger = (f"{100 * e.false_reject:.3g} %" for e in (new.estimate, own))
             self.event(
                 f"the threshold for {steps} search steps stands on {new.estimate.n_good} good parts, which "
-                f"promise that at most {new.estimate.false_reject:.3%} of good parts are rejected and not "
-                f"{own.false_reject:.3%} as the model does; give more held-out good images with --data"
+                f"promise that at most {weaker} of good parts are rejected and not {stronger} as the model "
+                "does; give more held-out good images with --data"
             )
         if (warning := new.outlier_warning()) is not None:
             self.event(f"at {steps} search steps {warning[0].lower()}{warning[1:]}")

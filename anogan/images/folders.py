@@ -319,8 +319,8 @@ def _good_images(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
         if filled:
             raise DataError(
                 f"{folder} holds images, first {loose[0].name}, and folders of images, first {filled[0][0]}; "
-                "put all into the folder itself, or each into the folder of its variant; what is no photograph "
-                "of a good part, such as heatmaps of an earlier run, belongs elsewhere."
+                "put all into the folder itself, or each into the folder of its variant; what is no "
+                "photograph of a good part, such as heatmaps of an earlier run, belongs elsewhere."
             )
         return loose, ()
     return tuple(path for _, found in filled for path in found), tuple(name for name, _ in filled)

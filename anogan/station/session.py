@@ -168,6 +168,8 @@ def _providers(runtime: Any, names: Sequence[str] | None) -> list[str]:
         if PROVIDERS["cuda"] in available and hasattr(runtime, "preload_dlls"):
             runtime.preload_dlls()  # Finds the CUDA libraries that pip installed.
         return [PROVIDERS[name] for name in AUTOMATIC if PROVIDERS[name] in available]
+    if isinstance(names, str):
+        raise ConfigError(f"providers is {names!r}; give a list, such as [{names!r}].")
     unknown = [name for name in names if name not in PROVIDERS]
     if unknown:
         raise ConfigError(f"Unknown provider {unknown[0]!r}; expected one of {', '.join(PROVIDERS)}.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from anogan.station.sealed import seal
 from tests.cli.conftest import Run, run_cli
 
 QUICK = ("--seconds", "0", "--threads", "1")
@@ -58,3 +59,11 @@ def test_a_wrong_batch_is_one_sentence(
 
     assert outcome.code == 2
     assert message in " ".join(outcome.stderr.split())
+
+
+def test_a_file_has_no_pytorch_to_compile(tmp_path: Path, cli: Run) -> None:
+    (tmp_path / "s.onnx").write_bytes(seal(b""))
+    shown = cli("benchmark", tmp_path / "s.onnx", "--compiled")
+
+    assert shown.code == 2
+    assert "no PyTorch to compile" in shown.stderr

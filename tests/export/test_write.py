@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from anogan import __version__
-from anogan.calibration import conformal_threshold, recalibrated
+from anogan.calibration import CROSS_FITTED, HELD_OUT, conformal_threshold, recalibrated
 from anogan.errors import CalibrationError, ExportError, StorageError
 from anogan.export import export_scorer
 from anogan.export.parity import Agreement, Parity, Tolerance, measure_parity, require_parity
@@ -155,7 +155,7 @@ def test_a_weaker_promise_than_the_models_is_told(
     assert len(words) == is_told
     if is_told:
         assert "stands on 8 good parts" in words[0]
-        assert "11.111% of good parts are rejected and not 9.756%" in words[0]
+        assert "11.1 % of good parts are rejected and not 9.76 %" in words[0]
 
 
 def test_thresholds_that_the_export_sets_heed_parts_and_name_outliers(tmp_path: Path) -> None:
@@ -206,6 +206,29 @@ def test_more_steps_than_the_model_searches_are_no_cut(scorer: Scorer, tmp_path:
             scorer, tmp_path / "s.onnx", images=good, good_images=good, cut_steps=[steps], event=told.append
         )
     assert told == []  # Before the work.
+
+
+def test_a_search_of_no_step_has_none_to_cut(tmp_path: Path) -> None:
+    scorer = build_torch_scorer(build_model(small_config(search={"steps": 0}), SIZE))
+    good = random_images(2, SIZE)
+    with pytest.raises(ExportError, match="searches no step"):
+        export_scorer(scorer, tmp_path / "s.onnx", images=good, good_images=good, cut_steps=[0])
+
+
+def test_a_threshold_of_the_exports_own_stands_on_held_out_images(scorer: Scorer, tmp_path: Path) -> None:
+    good = random_images(8, SIZE)
+    exported = [
+        export_scorer(
+            scorer,
+            tmp_path / "s.onnx",
+            images=good[:1],
+            good_images=good,
+            precision=precision,
+            calibrated_on=CROSS_FITTED,
+        ).manifest.calibrated_on
+        for precision in ("fp32", "fp16")
+    ]
+    assert exported == [CROSS_FITTED, HELD_OUT]
 
 
 def test_thresholds_for_fewer_steps_need_good_images(scorer: Scorer, tmp_path: Path) -> None:

@@ -231,6 +231,7 @@ def test_an_ample_budget_changes_nothing(scorer_file: Path, scorer: Scorer) -> N
     [
         ({"budget_ms": 0}, "budget_ms is 0"),
         ({"budget_ms": 5, "steps": 2}, "give one"),
+        ({"providers": "cpu"}, r"give a list, such as \['cpu'\]"),
         ({"providers": ["gpu"]}, "Unknown provider 'gpu'; expected one of tensorrt, cuda, openvino, cpu"),
     ],
 )
