@@ -255,7 +255,9 @@ class _Good:
 
     def recalibrated(self, calibration: Calibration, station: StationScorer, steps: int) -> Calibration:
         """The model's calibration with thresholds from what the exported file makes of these images."""
-        scores = [found.score for found in station.with_steps(steps).score(self.images)]
+        searching = station.with_steps(steps)
+        # One by one: hundreds of large photographs together would fill the memory.
+        scores = [searching.score([image])[0].score for image in self.images]
         own = calibration.estimate
         # Not the config's rates: `calibrate` may have set others since the fit.
         new = recalibrated(

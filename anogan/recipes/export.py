@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,7 @@ def export_model(
         calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
         cut_steps=cut_steps,
         single_step=single_step,
-        good_images=[_read(bundle, image) for image in calibrating],
+        good_images=_OnDisk(bundle, calibrating),
         good_paths=calibrating,
         event=event,
     )
@@ -132,6 +133,24 @@ def _test_images(source: Path) -> list[Path]:
 def _spread(paths: Sequence[Path], n: int) -> list[Path]:
     """At most n of them, evenly spaced."""
     return [paths[place] for place in evenly_spread(len(paths), n)]
+
+
+class _OnDisk(Sequence[NDArray[np.generic]]):
+    """Images that are read each time they are asked for; hundreds of large ones would fill the memory."""
+
+    def __init__(self, bundle: Bundle, paths: Sequence[Path]) -> None:
+        self._bundle, self._paths = bundle, paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.generic]: ...
+    @overload
+    def __getitem__(self, index: slice) -> _OnDisk: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.generic] | _OnDisk:
+        chosen = self._paths[index]
+        return _read(self._bundle, chosen) if isinstance(chosen, Path) else _OnDisk(self._bundle, chosen)
 
 
 def _read(bundle: Bundle, path: Path) -> NDArray[np.generic]:
