@@ -53,4 +53,5 @@ def is_out_of_memory(error: Exception) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in str(error)
         or "Insufficient memory" in str(error)
+        or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
     )

@@ -17,7 +17,7 @@ from anogan.calibration.evidence import (
     smooth,
     spread,
 )
-from anogan.calibration.limits import LIMITED, Limits, good_limits, within
+from anogan.calibration.limits import FEWEST, LIMITED, Limits, around, good_limits, within
 from anogan.calibration.threshold import (
     CROSS_FITTED,
     HELD_OUT,
@@ -33,6 +33,7 @@ from anogan.calibration.threshold import (
 
 __all__ = [
     "CROSS_FITTED",
+    "FEWEST",
     "HELD_OUT",
     "LIMITED",
     "ON_GOOD",
@@ -42,6 +43,7 @@ __all__ = [
     "MapMoments",
     "MapStatistics",
     "ThresholdEstimate",
+    "around",
     "calibrate",
     "combine",
     "conformal_threshold",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXPORTED = ".onnx"
 
 
-class Limits(Protocol):
+class Thresholds(Protocol):
     """What a scorer of either kind says of its thresholds."""
 
     @property
@@ -45,7 +45,7 @@ class OpenedModel:
     """
 
     path: Path
-    scorer: Limits
+    scorer: Thresholds
     score_files: Callable[[Sequence[Path]], Iterator[ScoredFile]]
     calibrated_on: str
     promise: Mapping[str, Any]
@@ -190,7 +190,7 @@ def _unpromised(threshold: float | None, steps: int | None, calibrated: Sequence
     )
 
 
-def _promised(scorer: Limits, why_not: str | None, promise: Mapping[str, Any]) -> Mapping[str, Any]:
+def _promised(scorer: Thresholds, why_not: str | None, promise: Mapping[str, Any]) -> Mapping[str, Any]:
     if why_not is None:
         return promise
     limits = {"threshold": scorer.threshold, "review_threshold": scorer.review_threshold}

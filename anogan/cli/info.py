@@ -71,7 +71,10 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
         "metrics": metadata.get("metrics", {}),
         "health": metadata.get("health"),
         "calibration": {key: value for key, value in manifest["calibration"].get("estimate", {}).items()}
-        | {"review_threshold": manifest["calibration"].get("review_threshold")},
+        | {
+            "review_threshold": manifest["calibration"].get("review_threshold"),
+            "limits": manifest["calibration"].get("limits", {}),
+        },
         "config": manifest["config"],
         "files": manifest["files"],
         "verified": True,
@@ -90,6 +93,9 @@ def _print(facts: dict[str, Any]) -> None:
     images = "of any size" if size is None else f"of {size[1]}x{size[0]} pixels"
     rows = {"images": f"{images}, {_pairs(facts['config']['images'])}", "data": _pairs(facts["data"])}
     rows |= {"training": _pairs(facts["training"]), "metrics": _pairs(facts["metrics"])}
+    limits = facts["calibration"]["limits"]
+    ranges = [f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in limits.items()]
+    rows["limits"] = ", ".join(ranges) or "none: images unlike all good ones are not told"
     if facts["health"] is not None:
         from anogan.gan.alarms import health_sentence
         from anogan.gan.keeping import kept_sentence

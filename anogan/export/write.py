@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx
 
 from anogan import __version__
-from anogan.calibration import HELD_OUT, Calibration, recalibrated
+from anogan.calibration import FEWEST, HELD_OUT, LIMITED, Calibration, around, good_limits, recalibrated
 from anogan.config import SplitConfig, config_to_dict
 from anogan.errors import CalibrationError, ExportError, StorageError
 from anogan.export.build import build_scorer, resizes
@@ -99,14 +99,25 @@ def export_scorer(
         if precision != "fp32":
             event(f"setting the threshold anew for {precision} from {len(good_images)} good images")
             steps = scorer.config.search.steps
-            calibration = good.recalibrated(calibration, built.station, steps)
+            new = good.recalibrated(calibration, built.station, steps)
+            # Half precision leaves over what full does, so few images need not set limits of their own.
+            calibration = new if new.limits else replace(new, limits=calibration.limits)
+            built = draft.write(calibration)
+        cut = {steps: good.recalibrated(calibration, built.station, steps) for steps in fewer}
+        limits = around(calibration.limits, *(own.limits for own in cut.values()))
+        if limits != calibration.limits:  # A shorter search leaves over more.
+            if not limits:
+                event(
+                    f"fewer than {FEWEST} good images set no limits: the file does not tell in_distribution"
+                )
+            calibration = replace(calibration, limits=limits)
             built = draft.write(calibration)
         event(f"comparing with PyTorch on {len(images)} images")
         own = Scorer(scorer.model, calibration)
         parity = _gate(own, built.station, images, tolerance)
-        cut = [_for_steps(s, good.recalibrated(calibration, built.station, s)) for s in fewer]
+        shorter = [_for_steps(steps, own) for steps, own in cut.items()]
         manifest = built.manifest.model_copy(
-            update={"parity": parity.to_dict(), "calibrations": (*built.manifest.calibrations, *cut)}
+            update={"parity": parity.to_dict(), "calibrations": (*built.manifest.calibrations, *shorter)}
         )
         content = serialised(built.model, manifest)
         pieces: tuple[Path, ...] = ()
@@ -169,6 +180,11 @@ class _Draft:
         # The scorer that it is compared with computes on the CPU, and another device rounds otherwise.
         return _Built(model, manifest, StationScorer(self.path, providers=["cpu"]))
 
+    def _is_models(self, calibration: Calibration) -> bool:
+        """Whether the thresholds are those of the model."""
+        own = self.scorer.calibration
+        return own is not None and calibration.estimate is own.estimate
+
     def _manifest(self, calibration: Calibration) -> ScorerManifest:
         config, model = self.scorer.config, self.scorer.model
         return ScorerManifest(
@@ -186,7 +202,7 @@ class _Draft:
             ),
             calibrations=(_for_steps(config.search.steps, calibration),),
             # Thresholds of the export's own stand on held-out images alone.
-            calibrated_on=self.calibrated_on if calibration is self.scorer.calibration else HELD_OUT,
+            calibrated_on=self.calibrated_on if self._is_models(calibration) else HELD_OUT,
             promise=asdict(calibration.estimate),
             limits=dict(calibration.limits),
             parity={},
@@ -257,16 +273,22 @@ class _Good:
         """The model's calibration with thresholds from what the exported file makes of these images."""
         searching = station.with_steps(steps)
         # One by one: hundreds of large photographs together would fill the memory.
-        scores = [searching.score([image])[0].score for image in self.images]
+        found: dict[str, list[float]] = {name: [] for name in ("score", *LIMITED)}
+        for image in self.images:
+            inspection = searching.score([image])[0]
+            for name, values in found.items():
+                values.append(getattr(inspection, name))
+        limits = good_limits({name: found[name] for name in LIMITED}) if calibration.limits else {}
         own = calibration.estimate
         # Not the config's rates: `calibrate` may have set others since the fit.
         new = recalibrated(
             calibration,
-            scores,
+            found["score"],
             own.requested,
             calibration.review_share,
             names=None if self.paths is None else [path.name for path in self.paths],
             parts=None if self.paths is None else parts_of(self.paths, self.split.part_of),
+            limits=limits,
         )
         if new.estimate.false_reject > max(own.requested, own.false_reject):
             weaker, stronger = (f"{100 * e.false_reject:.3g} %" for e in (new.estimate, own))

@@ -10,6 +10,7 @@ from pathlib import Path
 from anogan.bundle import Bundle, default_model_path, load_bundle, save_bundle
 from anogan.calibration import (
     CROSS_FITTED,
+    FEWEST,
     HELD_OUT,
     LIMITED,
     Calibration,
@@ -217,6 +218,11 @@ def calibrate_model(
             limits=_limits(found),
         )
         changed = _with_calibration(bundle, calibration, str(data.resolve()), hashes)
+        if last.limits and not calibration.limits:
+            event(
+                f"Fewer than {FEWEST} good images set no limits for what the search leaves over, so images "
+                "unlike all good ones, such as blank frames, are no longer told (in_distribution)."
+            )
         if (now := calibration.estimate.n_good) < (before := last.estimate.n_good):
             event(
                 f"{now} good images set the threshold now, {before} did before: those do not count any more, "
@@ -236,7 +242,8 @@ def _with_other_rates(
     """From the scores that set the last threshold."""
     if len(last.names) != len(last.scores):
         raise CalibrationError(
-            f"{path} does not keep which image has which score; give a folder of good images (--data)."
+            f"{path} was fitted by an older anogan and does not keep which image has which score; give a "
+            "folder of good images (--data)."
         )
     together = calibrate(
         last.scores,

@@ -87,7 +87,7 @@ def refuse_test_folder(data: Path, advice: str) -> None:
     Raises:
         DataError: It is a data set's `test/`, or lies in it.
     """
-    for folder in (data.resolve(), data.resolve().parent):
+    for folder in (data.resolve(), *data.resolve().parents[:2]):  # test/, a kind in it, a variant in that.
         root = folder.parent
         if folder.name == "test" and any((root / name).is_dir() for name in (GOOD, "train")):
             raise DataError(f"{data} holds test images; {advice.format(root=root)}.")

@@ -85,8 +85,9 @@ def _evidence_each(scorer: Judge, images: Sequence[_Named]) -> list[Evidence | s
     except Exception as error:
         if not _is_fault_of_one(error):
             raise
-        # One of them has a wrong size or variant, or is too large; find out which without failing the others.
-        return [_evidence_or_error(scorer, image) for image in images]
+    # One of them has a wrong size or variant, or is too large; find out which without failing the others, and
+    # not within `except`, where the error holds what filled the memory.
+    return [_evidence_or_error(scorer, image) for image in images]
 
 
 def _evidence_or_error(scorer: Judge, image: _Named) -> Evidence | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -40,7 +41,7 @@ def work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Pat
         reporter.event(f"{work} holds no checkpoint to go on from, so training starts at the beginning.")
     try:
         if not resume and work.is_dir():
-            if _is_unfinished(note, digest, out):
+            if _is_unfinished(work, digest):
                 _put_aside(work, reporter)
             else:
                 shutil.rmtree(work)
@@ -54,23 +55,21 @@ def work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Pat
     return work
 
 
-def _is_unfinished(note: Path, digest: str, out: Path) -> bool:
-    """Whether a run of these images and settings began there and no model came of it."""
-    if not note.is_file() or note.read_text(encoding="ascii").strip() != digest:
-        return False
-    model = out / "manifest.json"
-    return not model.is_file() or model.stat().st_mtime < note.stat().st_mtime
+def _is_unfinished(work: Path, digest: str) -> bool:
+    """Whether a run of these images and settings left something to go on from; a finished one leaves none."""
+    note = work / _NOTE
+    of_this = note.is_file() and note.read_text(encoding="ascii").strip() == digest
+    return of_this and any(work.glob("*.safetensors"))
 
 
 def _put_aside(work: Path, reporter: Reporter) -> None:
     """Hours of training are not thrown away because somebody forgot --resume."""
-    previous = work.with_name(work.name + ".previous")
-    if previous.is_dir():
-        shutil.rmtree(previous)
+    numbers = itertools.count(1)
+    previous = next(path for n in numbers if not os.path.lexists(path := work.with_name(f"{work.name}.{n}")))
     work.rename(previous)
     reporter.event(
         f"An unfinished run of the same settings was found; its checkpoints are now in {previous}. To go on "
-        f"from them stop this run, move them back to {work} and give --resume."
+        f"from them stop this run, delete {work}, rename {previous.name} to {work.name} and give --resume."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf, isfinite
+from math import inf
 
 import numpy as np
 
@@ -53,8 +53,8 @@ class Gathered:
 
 
 def badness(inspection: Inspection) -> float:
-    """The score; infinite where it is no number, for somebody has to look at that image."""
-    return inspection.score if isfinite(inspection.score) else inf
+    """The score; infinite where it is not to be relied on, for somebody has to look at that image."""
+    return inspection.score if inspection.doubt is None else inf
 
 
 def distance(inspection: Inspection) -> float:

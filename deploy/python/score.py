@@ -80,7 +80,9 @@ def main(model: str, *names: str) -> int:
     for name in names:
         folder = Path(name)
         paths += sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else [folder]
-    code = 0 if paths else 2  # A folder that the camera does not fill must not look like parts that pass.
+    if not paths:  # A folder that the camera does not fill must not look like parts that pass.
+        print("there is no image to score", file=sys.stderr)
+    code = 0 if paths else 2
     for path in paths:
         try:
             line = score(session, path)

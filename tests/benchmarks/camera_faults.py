@@ -26,30 +26,30 @@ from anogan.recipes.models import load_scorer
 from anogan.recipes.score import score_files
 from anogan.scoring import Scorer
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]
 
 
 def faults(image: Pixels) -> dict[str, Pixels]:
     """Name -> a frame (H, W, C) made of a good one."""
-    rng = np.random.default_rng(0)
+    rng, top = np.random.default_rng(0), np.iinfo(image.dtype).max
     height, width, _ = image.shape
     half, lines = image.copy(), image.copy()
     half[:, width // 2 :] = 0
     lines[::2] = 0
-    noisy = np.clip(image + rng.normal(0, 40, image.shape), 0, 255)
+    noisy = np.clip(image + rng.normal(0, 40 / 255 * top, image.shape), 0, top)
     corner = image[: height // 2, : width // 2]
     found = {
         "black": np.zeros_like(image),
-        "white": np.full_like(image, 255),
-        "grey": np.full_like(image, 128),
-        "noise": rng.integers(0, 256, image.shape, np.uint8),
-        "sensor noise, sigma 40": noisy.astype(np.uint8),
+        "white": np.full_like(image, top),
+        "grey": np.full_like(image, top // 2 + 1),
+        "noise": rng.integers(0, top, image.shape, image.dtype, endpoint=True),
+        "sensor noise, sigma 40 of 255": noisy.astype(image.dtype),
         "blur, sigma 25 pixels": cv2.GaussianBlur(image, (0, 0), 25),
         "blur, sigma 3 pixels": cv2.GaussianBlur(image, (0, 0), 3),
         "right half black": half,
         "every other line black": lines,
-        "a fifth of the light": (image * 0.2).astype(np.uint8),
-        "negative": 255 - image,
+        "a fifth of the light": (image * 0.2).astype(image.dtype),
+        "negative": top - image,
         "upside down": image[::-1, ::-1].copy(),
         "a quarter of the part, enlarged": cv2.resize(corner, (width, height)),
     }
@@ -94,7 +94,7 @@ def main() -> None:
     scorer = load_scorer(chosen.model, runtime=RuntimeConfig(device="cpu", threads=chosen.threads))
     images = scorer.config.images
     first = next(sample.path for sample in scan_dataset(chosen.data).test if sample.kind == GOOD)
-    good = read_image(first, channels=images.channels, bit_depth=images.bit_depth).astype(np.uint8)
+    good = read_image(first, channels=images.channels, bit_depth=images.bit_depth)
     assert scorer.calibration is not None
     report = {
         "threshold": scorer.threshold,

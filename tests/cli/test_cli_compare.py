@@ -272,7 +272,7 @@ def test_an_exported_file_is_no_entrant(tmp_path: Path) -> None:
 
 
 def test_settings_without_a_config_to_change_are_refused(model: Path) -> None:
-    with pytest.raises(ConfigError, match="--set changes configs, and there is none"):
+    with pytest.raises(ConfigError, match="--set changes configs; there is none"):
         _entrants([str(model)], [], ["search.steps=0"])
 
 

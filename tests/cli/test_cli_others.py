@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from anogan.bundle import bundle_digest, load_bundle
+from anogan.bundle import bundle_digest, load_bundle, save_bundle
 from anogan.images.decode import read_as_stored, write_image
 
 FIGURES = [
@@ -240,10 +241,20 @@ def test_info_shows_promise_counts_settings_and_verified_files(cli: Any, model: 
         f"n_train {n_train}",
         "latent_dim 4",
         "weights were kept, of step",
+        "limits     none: images unlike all good ones are not told",
         "every SHA-256 verified",
         "generator",
     ):
         assert words in outcome.stdout
+
+
+def test_info_shows_the_limits_of_what_the_search_leaves_over(cli: Any, own_model: Path) -> None:
+    bundle = load_bundle(own_model)
+    limits = {"residual_score": [0.01, 0.25]}
+    save_bundle(own_model, replace(bundle, calibration=dict(bundle.calibration) | {"limits": limits}))
+
+    assert "residual_score 0.01 to 0.25" in cli("info", "--model", own_model).stdout
+    assert json.loads(cli("info", "--model", own_model, "--json").stdout)["calibration"]["limits"] == limits
 
 
 def test_info_as_json_holds_the_facts_and_no_list_of_image_hashes(cli: Any, model: Path) -> None:

@@ -25,6 +25,7 @@ from anogan.cli._score_report import ReportPages
 from anogan.images.decode import read_as_stored, write_image
 from anogan.inspection import Inspection, Verdict
 from anogan.recipes import ScoredFile
+from anogan.report.gathered import PICTURES, badness, most_telling
 from anogan.scoring import Scorer
 
 KEYS = [
@@ -272,14 +273,22 @@ def test_a_heatmap_that_cannot_be_written_ends_no_inspection(
     assert cli("score", named, "--model", model, "--threshold", -1e6).code == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["NumPy", "PyTorch"],
+)
 def test_a_picture_too_large_for_the_memory_is_told_and_the_rest_scored(
-    cli: Any, model: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, cli: Any, model: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evidence = Scorer.evidence
 
     def short_of_memory(self: Scorer, images: Any, variants: Any = None) -> Any:
         if any(image.max() == 255 for image in images):
-            raise MemoryError("Unable to allocate 9 GiB")
+            raise error
         return evidence(self, images, variants)
 
     monkeypatch.setattr(Scorer, "evidence", short_of_memory)
@@ -497,3 +506,15 @@ def test_a_report_keeps_the_maps_of_the_worst_and_the_borderline_images_alone(mo
     assert [item.score for item in pages.inspections] == scores.tolist()
     assert {*ranked[:150], *nearest} <= kept
     assert len(kept) < 700
+
+
+def test_a_report_of_very_many_shows_an_image_whose_low_score_is_not_to_be_relied_on(model: Path) -> None:
+    pages = ReportPages(open_scorer(model, threshold=5.0))
+    cap = replace(_inspection(0.2), in_distribution=False, verdict=Verdict.REVIEW)
+    pages.add(ScoredFile(Path("lens cap.png"), cap))
+    for score in np.linspace(1, 30, 1000):
+        pages.add(ScoredFile(Path(f"{score}.png"), _inspection(float(score))))
+    first = pages.inspections[0]
+
+    assert first.anomaly_map.size
+    assert first in most_telling(sorted(pages.inspections, key=badness, reverse=True), PICTURES)

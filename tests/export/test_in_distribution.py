@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anogan.calibration import LIMITED, good_limits
 from anogan.export import export_scorer
 from anogan.export.triton import write_repository
 from anogan.inspection import Verdict
@@ -94,3 +95,30 @@ def test_a_limit_that_is_no_number_passes_nothing(name: str, folder: Path) -> No
     given = {"image": np.stack(IMAGES), name: np.array(np.nan, np.float32)}
 
     assert session.run(["verdict"], given)[0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("n", [19, 20])
+def test_limits_hold_good_images_of_the_cut_searches_too(n: int, tmp_path: Path) -> None:
+    """Of a start far from every image more is left over than of a whole search."""
+    config = small_config(encoder={"mode": "none"}, search={"steps": 40, "learning_rate": 0.1})
+    scorer = build_torch_scorer(build_model(config, SIZE))
+    assert scorer.calibration is not None
+    good, told = random_images(n, SIZE), []
+    found = scorer.score(good)
+    full = good_limits({name: [getattr(own, name) for own in found] * 2 for name in LIMITED})
+    own = scorer.with_calibration(replace(scorer.calibration, limits=full))
+    exported = export_scorer(
+        own, tmp_path / "s.onnx", images=good[:2], good_images=good, cut_steps=[0], event=told.append
+    )
+
+    limits = exported.manifest.limits
+    at_none = [found.in_distribution for found in StationScorer(exported.path, steps=0).score(good)]
+    if n < 20:
+        assert (limits, set(at_none)) == ({}, {None})
+        assert any("does not tell in_distribution" in sentence for sentence in told)
+    else:
+        assert all(at_none)
+        for name, (low, high) in full.items():
+            assert limits[name][0] <= low
+            assert limits[name][1] >= high
+        assert limits != full

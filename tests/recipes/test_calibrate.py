@@ -125,11 +125,12 @@ def test_fewer_images_than_before_are_told(own_model: Path, tmp_path: Path) -> N
     ]
 
 
-@pytest.mark.parametrize("folder", ["test", "test/good", "test/open"])
+@pytest.mark.parametrize("folder", ["test", "test/good", "test/open", "test/good/a"])
 def test_no_part_of_test_sets_a_threshold(folder: str, own_model: Path, tmp_path: Path) -> None:
     write_parts(tmp_path / "pcb" / "good", range(820, 823))
     for kind in ("good", "open"):
         write_parts(tmp_path / "pcb" / "test" / kind, range(823, 826))
+    write_parts(tmp_path / "pcb" / "test" / "good" / "a", range(826, 828))
 
     with pytest.raises(DataError, match="holds test images; calibrate with others"):
         calibrate_model(tmp_path / "pcb" / folder, own_model)
@@ -147,7 +148,10 @@ def test_twenty_good_images_set_limits_which_another_rate_keeps(own_model: Path,
     assert all(found.in_distribution for found in good)
     assert noise.in_distribution is False
     assert noise.verdict is not Verdict.PASS
-    assert calibrate_model(write_parts(tmp_path / "few", range(830, 835)), own_model).limits == {}
+    told: list[str] = []
+    few = write_parts(tmp_path / "few", range(830, 835))
+    assert calibrate_model(few, own_model, event=told.append).limits == {}
+    assert told[0].startswith("Fewer than 20 good images set no limits")
 
 
 def test_an_image_that_cannot_be_read_is_told_before_any_is_scored(own_model: Path, tmp_path: Path) -> None:

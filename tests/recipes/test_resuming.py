@@ -207,16 +207,24 @@ def test_nothing_to_resume_is_said_and_fitted_from_the_beginning(good: Path, tmp
 def test_an_unfinished_run_is_put_aside_where_resume_was_forgotten(
     stopped: Path, good: Path, tmp_path: Path
 ) -> None:
-    before, listener = _content(stopped), Listener()
-    previous = stopped.with_name("model.checkpoints.previous")
-    with pytest.raises(KeyboardInterrupt):
-        fit(good, tmp_path / "model", tiny_config(), reporter=Listener(("gan", 1)).reporter)
+    whole = fit(good, tmp_path / "whole", tiny_config())
+    before, listener = _content(stopped), Listener(("gan", 1))
+    for _ in range(2):  # The second time there is nothing to be kept yet.
+        with pytest.raises(KeyboardInterrupt):
+            fit(good, tmp_path / "model", tiny_config(), reporter=listener.reporter)
+    previous = stopped.with_name("model.checkpoints.1")
     assert _content(previous) == before
+    told = next(sentence for sentence in listener.events if "unfinished" in sentence)
+    assert f"delete {stopped}, rename {previous.name} to {stopped.name} and give --resume" in told
 
     shutil.rmtree(stopped)
     previous.rename(stopped)
-    fit(good, tmp_path / "model", tiny_config(), resume=True, reporter=listener.reporter)
-    assert load_bundle(tmp_path / "model")
-    fit(good, tmp_path / "model", tiny_config(), reporter=listener.reporter)
-    fit(good, tmp_path / "model", tiny_config(seed=3), reporter=listener.reporter)
-    assert not previous.exists()  # Finished runs, and those of other settings, are nobody's loss.
+    resumed = fit(good, tmp_path / "model", tiny_config(), resume=True)
+    assert same_weights(resumed.path, whole.path)
+    assert not stopped.exists()
+
+
+def test_checkpoints_of_other_settings_are_replaced(stopped: Path, good: Path, tmp_path: Path) -> None:
+    fit(good, tmp_path / "model", tiny_config(seed=3))
+
+    assert not list(tmp_path.glob("model.checkpoints*"))
