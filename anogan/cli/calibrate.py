@@ -53,8 +53,10 @@ def command(
     Without --data the good images that set the last threshold set this one, in a moment.
     """
     path = require_model(model)
+    from anogan.bundle import read_manifest
     from anogan.recipes import calibrate_model
 
+    before = read_manifest(path)["calibration"].get("estimate", {}).get("threshold")
     notes: list[str] = []
     with counted("calibrating") as on_image:
         calibration = calibrate_model(
@@ -67,7 +69,8 @@ def command(
             event=notes.append,
         )
     out = stdout()
-    out.print(f"The model in {path} has a new threshold.", style="bold")
+    was = "" if before is None else f", it was {before:.4g}"
+    out.print(f"The model in {path} has a new threshold{was}.", style="bold")
     for sentence in promise_sentences(calibration):
         out.print(sentence)
     for warning in (*notes, calibration.estimate.warning(), calibration.outlier_warning()):

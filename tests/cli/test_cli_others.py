@@ -131,6 +131,18 @@ def test_calibrate_moves_the_threshold_and_prints_its_promise(
     assert not any(isinstance(value, list) for value in data.values())
 
 
+def test_calibrate_for_another_rate_takes_no_images_and_says_what_was(cli: Any, own_model: Path) -> None:
+    before = load_bundle(own_model).calibration["estimate"]
+    outcome = cli("calibrate", "--model", own_model, "--false-reject", "0.4")
+    after = load_bundle(own_model).calibration["estimate"]
+
+    assert outcome.code == 0
+    assert (after["n_good"], after["requested"]) == (before["n_good"], 0.4)
+    assert f"has a new threshold, it was {before['threshold']:.4g}." in outcome.stdout
+    assert f"Parts with a score above {after['threshold']:.4g} are rejected." in outcome.stdout
+    assert cli("calibrate", "--model", own_model).code == 2
+
+
 def test_calibrate_and_info_name_a_defective_part_among_the_good_ones(
     cli: Any, own_model: Path, tmp_path: Path
 ) -> None:
