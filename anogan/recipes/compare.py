@@ -17,7 +17,7 @@ from anogan.errors import AnoganError, ConfigError, DataError, is_out_of_memory
 from anogan.files import write_json
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.tiles import load_images
-from anogan.images.folders import Dataset, file_digest, scan_dataset
+from anogan.images.folders import Dataset, scan_dataset
 from anogan.metrics.comparison import FIGURES, Comparison, Outcome, Role, compare_outcomes
 from anogan.recipes.calibrate import calibrate_scorer
 from anogan.recipes.evaluation import EvaluationRun, evaluate, evaluate_scorer
@@ -28,6 +28,7 @@ from anogan.recipes.good_images import (
     laid_in_place,
     network_image_size,
     pixel_aspect,
+    readable_digest,
     refuse_leak,
 )
 from anogan.recipes.shared_stages import SharedStages
@@ -96,7 +97,7 @@ class _Session:
 
     def _file(self, path: Path) -> str:
         if path not in self.digests:
-            self.digests[path] = file_digest(path)
+            self.digests[path] = readable_digest(path) or "unreadable"
         return self.digests[path]
 
 

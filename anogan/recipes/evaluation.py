@@ -15,10 +15,10 @@ from anogan.calibration import HELD_OUT, ON_GOOD
 from anogan.errors import CalibrationError, DataError, ImageError
 from anogan.files import write_json
 from anogan.images.decode import probe, read_image
-from anogan.images.folders import GOOD, Sample, file_digest, read_mask, scan_dataset
+from anogan.images.folders import GOOD, Sample, read_mask, scan_dataset
 from anogan.inspection import Inspection
 from anogan.metrics import Evaluation, PixelCurves, evaluate_scores
-from anogan.recipes.good_images import TRAINED_ON, hashes_in
+from anogan.recipes.good_images import TRAINED_ON, hashes_in, readable_digest
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import score_files
 from anogan.report.gathered import PICTURES, Gathered
@@ -118,20 +118,13 @@ def _require_good_calibration(bundle: Bundle, path: Path) -> None:
 
 def _refuse_fitted_images(bundle: Bundle, samples: Sequence[Sample]) -> None:
     known = hashes_in(bundle, (*TRAINED_ON, "calibrate"))
-    leaked = [sample.path for sample in samples if _digest(sample.path) in known]
+    leaked = [sample.path for sample in samples if readable_digest(sample.path) in known]
     if leaked:
         raise DataError(
             f"{len(leaked)} of {len(samples)} test images, first {leaked[0]}, served to fit or calibrate "
             "this model, so the figures would be too good; take them out of test/, or fit and calibrate "
             "without them."
         )
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return file_digest(path)
-    except ImageError:
-        return None  # Scoring tells why it cannot be read.
 
 
 def evaluate_scorer(

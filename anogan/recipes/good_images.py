@@ -55,6 +55,14 @@ def hashes_of(split: Split) -> dict[str, list[str]]:
     return {name: [file_digest(path) for path in paths] for name, paths in parts.items()}
 
 
+def readable_digest(path: Path) -> str | None:
+    """SHA-256 of a test image; None of one that cannot be read, of which scoring tells why."""
+    try:
+        return file_digest(path)
+    except ImageError:
+        return None
+
+
 TRAINED_ON = ("train", "early_stop")
 """The parts of good/, as `hashes_of` names them, that a model has learned from."""
 
@@ -96,7 +104,7 @@ def refuse_test_folder(data: Path, advice: str) -> None:
 def refuse_leak(dataset: Dataset, hashes: Mapping[str, Sequence[str]]) -> None:
     """A test image among the good ones would make every later figure too good."""
     known = {digest for digests in hashes.values() for digest in digests}
-    leaked = [sample.path for sample in dataset.test if file_digest(sample.path) in known]
+    leaked = [sample.path for sample in dataset.test if readable_digest(sample.path) in known]
     if leaked:
         raise DataError(
             f"{len(leaked)} of {len(dataset.test)} test images, first {leaked[0]}, are among the good images "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from anogan.bundle import load_bundle
 from anogan.errors import ConfigError, DataError
 from anogan.images.decode import read_as_stored, write_image
 from anogan.images.folders import file_digest
-from anogan.recipes import FitResult, fit
+from anogan.recipes import FitResult, evaluate, fit
 from anogan.recipes.models import load_scorer
 from tests.recipes.fits import Listener, refused
 from tests.tiny import part, tiny_config, write_parts
@@ -314,3 +315,15 @@ def test_one_small_image_among_kept_sizes_is_named(good: Path, tmp_path: Path) -
     config = tiny_config(images={"on_mixed_sizes": "keep"}, calibration={"map": "global"})
 
     assert "77.png (90x20)" in refused(DataError, "1 of 17", lambda: fit(data, tmp_path / "m", config))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take rights there")
+def test_a_link_that_leads_nowhere_in_test_stops_no_fit(good: Path, tmp_path: Path) -> None:
+    root = tmp_path / "pcb"
+    shutil.copytree(good, root / "good")
+    write_parts(root / "test" / "good", range(200, 203))
+    (root / "test" / "good" / "9.png").symlink_to(tmp_path / "gone.png")
+
+    fit(root, tmp_path / "model", tiny_config(head={"enabled": False}))
+    run = evaluate(root, tmp_path / "model")
+    assert (len(run.inspections), len(run.errors)) == (3, 1)
