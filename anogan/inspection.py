@@ -44,12 +44,12 @@ def check_overrides(threshold: float | None, steps: int | None) -> None:
     """Refuses what a scorer cannot be told in the place of the model's own; None is the model's own.
 
     Raises:
-        ConfigError: The threshold is not finite, or the steps are below 0.
+        ConfigError: The threshold is not finite, or the steps are below 0 or no whole number.
     """
     if threshold is not None and not np.isfinite(threshold):
         raise ConfigError(f"The threshold {threshold} is no number to compare with; give one such as 6.5.")
-    if steps is not None and steps < 0:
-        raise ConfigError(f"steps is {steps}; expected 0 or more.")
+    if steps is not None and (steps < 0 or steps != int(steps)):
+        raise ConfigError(f"steps is {steps}; expected a whole number from 0.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class Scorer:
                 where the export calibrated them (`--cut-steps`), else the model's.
             budget_ms: Wall time that one image may take. The search is cut to the most steps that fit, among
                 those that the export calibrated.
-            threads: CPU threads of one call; None is every core.
+            threads: CPU threads of one call, at most one per core; None is every core.
 
         Raises:
             BundleError: The file is missing, damaged, not a scorer, or newer than this package.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,17 +42,20 @@ class Session:
             where: Its name in error messages.
             providers: Names from `PROVIDERS` in order of preference, the first is required; None takes
                 CUDA where it works, else the CPU.
-            threads: CPU threads of one call; None is every core.
+            threads: CPU threads of one call, at most one per core; None is every core.
 
         Raises:
-            ConfigError: ONNX Runtime or the wanted provider is missing.
+            ConfigError: ONNX Runtime or the wanted provider is missing, or there are to be no threads.
             BundleError: ONNX Runtime cannot load the model.
         """
         runtime = _runtime()
         wanted = _providers(runtime, providers)
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # Optional inputs with defaults are meant, not worth a warning each.
-        options.intra_op_num_threads = threads or 0
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads is {threads}; expected 1 or more, or None for every core.")
+        # More than there are cores wait for each other: a thousand took minutes for an image.
+        options.intra_op_num_threads = 0 if threads is None else min(threads, os.cpu_count() or threads)
         try:
             self._session = runtime.InferenceSession(
                 model, options, providers=[(name, _OPTIONS.get(name, {})) for name in wanted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -231,6 +232,9 @@ def test_an_ample_budget_changes_nothing(scorer_file: Path, scorer: Scorer) -> N
     [
         ({"budget_ms": 0}, "budget_ms is 0"),
         ({"budget_ms": 5, "steps": 2}, "give one"),
+        ({"threads": 0}, "threads is 0; expected 1 or more"),
+        ({"steps": 1.5}, "steps is 1.5; expected a whole number"),
+        ({"steps": -1}, "steps is -1; expected a whole number"),
         ({"providers": "cpu"}, r"give a list, such as \['cpu'\]"),
         ({"providers": ["gpu"]}, "Unknown provider 'gpu'; expected one of tensorrt, cuda, openvino, cpu"),
     ],
@@ -240,6 +244,16 @@ def test_contradicting_settings_are_one_sentence(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         Scorer(scorer_file, **settings)
+
+
+def test_no_more_threads_are_started_than_there_are_cores(scorer_file: Path) -> None:
+    tasks = Path("/proc/self/task")
+    before = len(list(tasks.iterdir())) if tasks.is_dir() else 0
+    scorer = Scorer(scorer_file, threads=1000)
+
+    assert scorer.score(random_images(1, SIZE))
+    if before:
+        assert len(list(tasks.iterdir())) - before <= (os.cpu_count() or 1)
 
 
 def test_a_budget_without_calibrated_cuts_is_refused(any_size_file: Path) -> None:
