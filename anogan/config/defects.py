@@ -68,12 +68,6 @@ class HeadConfig(Section):
         description="Side of the surroundings in pixels, odd, by whose mean and spread the head sees x and "
         "x - G(z) once more, for photographs of uneven light; 0 leaves that out.",
     )
-    ensemble: int = Field(
-        1,
-        ge=1,
-        description="Networks that learn side by side from different weights and whose logits are averaged: "
-        "surer, at so many times the head's share of the time.",
-    )
     steps: int = Field(1000, ge=1, description="Steps of the head's training, after all others.")
     batch_size: int = Field(16, ge=1, description="Tiles per step.")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's.")

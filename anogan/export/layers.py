@@ -7,8 +7,7 @@ anything else is refused by name, because each needs its own vector-Jacobian pro
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from anogan.errors import ExportError
 from anogan.gan.blocks import SelfAttention
-from anogan.scoring.head_network import Ensemble, Skip
+from anogan.scoring.head_network import Skip
 
 Array = NDArray[np.float32]
 
@@ -163,8 +162,6 @@ def _layer(module: nn.Module, name: str) -> Layer:
             return Tanh()
         case Skip():
             return Beside(fold(module.inner, name))
-        case Ensemble():
-            return _ensemble([fold(member.children(), name) for member in module.members])
         case nn.Upsample(scale_factor=float(factor)) if module.mode == "nearest" and factor.is_integer():
             return Upsample(int(factor))
         case nn.GroupNorm():
@@ -177,20 +174,6 @@ def _layer(module: nn.Module, name: str) -> Layer:
         "convolutions, batch, group and layer norm, self-attention, ReLU, LeakyReLU, Tanh and nearest "
         "upsampling: score it with PyTorch."
     )
-
-
-def _ensemble(members: list[tuple[Layer, ...]]) -> Layer:
-    """Their mean as a sum: each one's last convolution carries its share."""
-    first, *others = [_shrunk(member, len(members)) for member in members]
-    assert others  # `build_head` makes no ensemble of one.
-    return reduce(lambda total, member: (Residual(member, total),), others, first)[0]
-
-
-def _shrunk(layers: tuple[Layer, ...], n: int) -> tuple[Layer, ...]:
-    *before, last = layers
-    assert isinstance(last, Convolution)  # As `build_head` ends.
-    share = np.float32(1 / n)
-    return (*before, replace(last, weight=last.weight * share, bias=last.bias * share))
 
 
 def _convolution(module: nn.Conv2d | nn.ConvTranspose2d, name: str) -> Convolution:

@@ -19,7 +19,7 @@ from anogan.gan.keeping import HEAD_LOSS, best_head_look
 from anogan.gan.rates import decay_factor, scale_learning_rates
 from anogan.gan.shared_layers import share_layers
 from anogan.gan.tiles import TileSource
-from anogan.scoring.head_network import build_head, members_of
+from anogan.scoring.head_network import build_head
 from anogan.scoring.inverter import Inverter
 from anogan.scoring.maps import window_mean
 
@@ -55,7 +55,6 @@ class HeadStage:
         share_layers(head)
         self._format = _memory_format(config, device)
         self.head = head.to(device).to(memory_format=self._format)
-        self._members = members_of(self.head)
         self._best = BestState({"head": self.head})
         rate = config.head.learning_rate
         self._optimiser = optim.AdamW(self.head.parameters(), rate, weight_decay=1e-4, foreach=True)
@@ -75,20 +74,15 @@ class HeadStage:
         self._set_mode(step)
         x, mask = self._evidence(self._source, step, self.config.head.batch_size)
         with autocast(self._device, self._precision):
-            x = x.contiguous(memory_format=self._format)
-            found = [member(x).float() for member in self._members]
-        losses = torch.stack([self._loss(logits, mask) for logits in found])
-        self._optimiser.zero_grad(set_to_none=True)
-        losses.sum().backward()  # Each learns as if it were alone.
-        ranks.average_gradients(self.head)
-        self._optimiser.step()
-        return {"head_loss": float(ranks.mean(losses.detach().mean()))}
-
-    def _loss(self, logits: Tensor, mask: Tensor) -> Tensor:
+            logits = self.head(x.contiguous(memory_format=self._format)).float()
         loss = segmentation_loss(logits, mask)
         if self.config.head.image_weight > 0:
             loss = loss + self.config.head.image_weight * image_loss(logits, mask)
-        return loss
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        ranks.average_gradients(self.head)
+        self._optimiser.step()
+        return {"head_loss": float(ranks.mean(loss.detach()))}
 
     def _set_rate(self, step: int) -> None:
         # One cycle down to 0: the last steps average the noise of the drawn defects away.

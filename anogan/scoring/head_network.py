@@ -7,7 +7,7 @@ arXiv:1511.07122) see about 60 pixels, and learn less of the designs that they w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,36 +37,8 @@ class Skip(nn.Module):
         return torch.cat([x, self.inner(x)], dim=1)
 
 
-class Ensemble(nn.Module):
-    """The mean of several networks' outputs (Lakshminarayanan et al. 2017, arXiv:1612.01474).
-
-    Args:
-        members: (N, C, H, W) -> (N, C', H, W) each.
-    """
-
-    def __init__(self, members: Iterable[nn.Sequential]) -> None:
-        """Holds the networks."""
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H, W)."""
-        return torch.stack([member(x) for member in self.members]).mean(dim=0)
-
-
 def build_head(config: Config) -> nn.Sequential:
     """The residual head: `head_input` -> defect logit per pixel, (N, 1, t, t)."""
-    if config.head.ensemble == 1:
-        return _member(config)
-    return nn.Sequential(Ensemble(_member(config) for _ in range(config.head.ensemble)))
-
-
-def members_of(head: nn.Sequential) -> list[nn.Module]:
-    """The networks that learn apart: an ensemble's, or the head itself."""
-    return list(head[0].members) if isinstance(head[0], Ensemble) else [head]
-
-
-def _member(config: Config) -> nn.Sequential:
     width = config.head.width
     body = _dilated(width) if config.head.network == "dilated" else _unet(width)
     return nn.Sequential(

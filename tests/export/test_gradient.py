@@ -16,7 +16,7 @@ from anogan.export.graph import FLOAT, Graph
 from anogan.export.layers import Convolution, fold
 from anogan.gan.blocks import SelfAttention
 from anogan.gan.networks import build_discriminator, build_encoder, build_generator
-from anogan.scoring.head_network import Ensemble, Skip
+from anogan.scoring.head_network import Skip
 from tests.export.conftest import live
 
 LAYERS = {
@@ -34,10 +34,6 @@ LAYERS = {
     "nearest upsampling": (nn.Upsample(scale_factor=2, mode="nearest"), (3, 8, 8)),
     "self-attention": (live(SelfAttention(8)), (8, 4, 4)),
     "skip connection": (Skip(nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.Tanh())), (3, 8, 8)),
-    "ensemble": (
-        Ensemble(nn.Sequential(nn.Conv2d(3, 5, 3), nn.Tanh(), nn.Conv2d(5, 2, 1)) for _ in range(3)),
-        (3, 8, 8),
-    ),
     "group norm": (live(nn.GroupNorm(2, 6)), (6, 8, 8)),
     "layer norm": (live(nn.GroupNorm(1, 3)), (3, 8, 8)),
     "group norm without gain": (nn.GroupNorm(3, 6, affine=False), (6, 4, 4)),

@@ -42,7 +42,6 @@ VALUES: dict[str, tuple[Any, dict[str, Any]]] = {
     "network.variants": (["left", "right"], {"network": {"condition": "variant"}}),
     "encoder.mode": ("none", {}),
     "head.enabled": (False, {}),
-    "head.ensemble": (3, {}),
     "search.steps": (7, {}),
     "search.learning_rate": (0.2, {}),
     "search.lambda": (0.0, {}),

@@ -41,18 +41,6 @@ def test_exported_file_scores_as_the_model_does(scorer: Scorer, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["scorer.onnx"]
 
 
-def test_a_file_of_an_ensemble_of_heads_scores_as_the_model_does(tmp_path: Path) -> None:
-    images, scores = random_images(3, SIZE), []
-    for n in (1, 3):
-        config = small_config(head={"ensemble": n}, score={"head_weight": 1.0, "residual_weight": 0.0})
-        own = build_torch_scorer(build_model(config, SIZE))
-        exported = export_scorer(own, tmp_path / f"{n}.onnx", images=images)
-        scores.append([found.score for found in own.score(images)])
-        got = [found.score for found in StationScorer(exported.path).score(images)]
-        assert got == pytest.approx(scores[-1], rel=1e-4, abs=1e-4)
-    assert scores[0] != pytest.approx(scores[1], rel=1e-2)
-
-
 def test_parity_figures_and_the_whole_config_travel_in_the_file(scorer: Scorer, tmp_path: Path) -> None:
     exported = export_scorer(
         scorer, tmp_path / "s.onnx", images=random_images(2, SIZE), model_sha256="a" * 64

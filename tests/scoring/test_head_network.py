@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anogan.config import config_from_dict
-from anogan.scoring.head_network import build_head, members_of
+from anogan.scoring.head_network import build_head
 
 NETWORKS = ("unet", "dilated")
 
@@ -19,21 +19,6 @@ def _head(size: int, network: str = "unet") -> torch.nn.Sequential:
 @pytest.mark.parametrize("size", [32, 64, 128, 256])
 def test_every_tile_size_gets_one_logit_per_pixel(size: int, network: str) -> None:
     assert _head(size, network)(torch.randn(2, 10, size, size)).shape == (2, 1, size, size)
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_an_ensemble_is_another_network_each_and_one_is_the_network_itself(network: str) -> None:
-    def built(n: int) -> torch.nn.Sequential:
-        torch.manual_seed(0)
-        tree = {"tiles": {"size": 32}, "head": {"width": 4, "network": network, "ensemble": n}}
-        return build_head(config_from_dict(tree, "test")).eval()
-
-    x = torch.randn(2, 10, 32, 32)
-    members = members_of(built(3))
-    assert torch.equal(members_of(built(1))[0](x), members[0](x))
-    assert built(3)(x).shape == (2, 1, 32, 32)
-    torch.testing.assert_close(built(3)(x), sum(member(x) for member in members) / 3)
-    assert not torch.equal(members[0](x), members[1](x))
 
 
 def _reach(network: str) -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,15 +15,14 @@ from anogan.gan.loop import LoopSettings, run_stage
 from anogan.gan.tiles import TileSource
 from anogan.gan.training import GanStage
 from anogan.scoring.head import HeadStage, fixed_from, segmentation_loss
-from anogan.scoring.head_network import members_of
 from anogan.scoring.inverter import Inverter
 from tests.tiny import part, tiny_config
 
 CPU = torch.device("cpu")
 
 
-def _stage(steps: int = 6, **head: Any) -> HeadStage:
-    config = tiny_config(head={"steps": steps, "width": 8, "batch_size": 2} | head, search={"steps": 1})
+def _stage(steps: int = 6) -> HeadStage:
+    config = tiny_config(head={"steps": steps, "width": 8, "batch_size": 2}, search={"steps": 1})
     # Light differs from part to part, so that tiles beside each other matter.
     parts = [(part(seed) * light).astype(np.uint8) for seed, light in enumerate((1, 0.1, 0.5, 0.9, 0.2, 0.7))]
     source, held_out = TileSource(parts[:4], config, 0), TileSource(parts[4:], config, 1)
@@ -139,22 +137,3 @@ def test_a_head_that_was_never_looked_at_keeps_its_last_weights() -> None:
     last = {name: value.clone() for name, value in stage.head.state_dict().items()}
 
     assert all(torch.equal(value, last[name]) for name, value in stage.finish().state_dict().items())
-
-
-def test_members_of_an_ensemble_learn_as_if_each_were_alone_and_score_by_their_mean() -> None:
-    alone, together = _stage(), _stage(ensemble=2)
-    for step in range(6):
-        loss = alone.step(step)["head_loss"]
-        both = together.step(step)["head_loss"]
-    assert both != loss
-    one, two = alone.finish(), together.finish()
-    first, second = members_of(two)
-
-    for own, same in zip(one.parameters(), first.parameters(), strict=True):
-        torch.testing.assert_close(own, same, rtol=1e-4, atol=1e-6)
-    assert not any(
-        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True) if a.ndim > 1
-    )
-    x, _ = alone._evidence(alone._held_out, 0, 4)
-    with torch.no_grad():
-        torch.testing.assert_close(two(x), (first(x) + second(x)) / 2)
