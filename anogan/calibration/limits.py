@@ -26,7 +26,8 @@ def good_limits(scores: Mapping[str, ArrayLike]) -> dict[str, tuple[float, float
     """Between which values each score lies on images of good parts.
 
     Args:
-        scores: Of `LIMITED`, (n,) each, of good images that did not train the networks; at least 0.
+        scores: Of good images that did not train the networks, (n,) each, at least 0; those that are not of
+            `LIMITED` have no limits.
 
     Returns:
         (low, high) by name: the least and the greatest score, further apart by the ratio of the upper to
@@ -36,8 +37,8 @@ def good_limits(scores: Mapping[str, ArrayLike]) -> dict[str, tuple[float, float
         images, 1 in 230 with 40, 800 with 80, 9000 with 400. What lies far out itself sets no limit.
     """
     found = {}
-    for name, values in scores.items():
-        logs = np.log(np.maximum(np.asarray(values, np.float64), _TINY))
+    for name in (name for name in LIMITED if name in scores):
+        logs = np.log(np.maximum(np.asarray(scores[name], np.float64), _TINY))
         if len(logs) < FEWEST:
             return {}
         lower, upper = np.percentile(logs, [25, 75])

@@ -424,6 +424,7 @@ def recalibrated(
     names: Sequence[str] | None = None,
     parts: Sequence[str] | None = None,
     leave_out_outliers: bool | None = None,
+    trained: Sequence[bool] | None = None,
     limits: Limits | None = None,
 ) -> Calibration:
     """The same statistics, and by default view of outliers and limits, with thresholds from new scores.
@@ -439,5 +440,6 @@ def recalibrated(
         names=names,
         parts=parts,
         leave_out_outliers=known if leave_out_outliers is None else leave_out_outliers,
+        trained=trained,
         limits=calibration.limits if limits is None else limits,
     )

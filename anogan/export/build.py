@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from itertools import count
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from anogan.calibration import Calibration, Limits, part_name
+from anogan.calibration import Calibration, part_name
 from anogan.config import Config
 from anogan.errors import ExportError
-from anogan.export.evidence import calibrated_map, pooled, spread, tile_evidence, used_parts, verdict
+from anogan.export.evidence import (
+    at_least_reviewed,
+    calibrated_map,
+    in_distribution,
+    pooled,
+    spread,
+    tile_evidence,
+    used_parts,
+    verdict,
+)
 from anogan.export.geometry import (
     COLUMNS,
     ROWS,
@@ -238,23 +246,11 @@ def write_results(
     decided = verdict(g, score, "threshold", "review_threshold")
     # What was not inspected as promised: laid in no place, or unlike all good images.
     if pose is not None:
-        decided = _at_least_reviewed(g, decided, g.rename(pose.registered, "registered"))
+        decided = at_least_reviewed(g, decided, g.rename(pose.registered, "registered"))
     if calibration.limits:
-        decided = _at_least_reviewed(g, decided, _in_distribution(g, calibration.limits))
+        decided = at_least_reviewed(g, decided, in_distribution(g, calibration.limits))
     g.rename(decided, "verdict")
     _write_pictures(g, model, anomaly_map, reconstruction, image)
-
-
-def _at_least_reviewed(g: Graph, decided: str, promised: str) -> str:
-    return g.op("Where", promised, decided, g.op("Max", decided, g.i64(1)))
-
-
-def _in_distribution(g: Graph, limits: Limits) -> str:
-    """`within`, (N,); what is no number lies nowhere."""
-    sides = []
-    for name, (low, high) in limits.items():
-        sides += [g.op("GreaterOrEqual", name, g.f32(low)), g.op("LessOrEqual", name, g.f32(high))]
-    return g.rename(reduce(lambda a, b: g.op("And", a, b), sides), "in_distribution")
 
 
 def least_side(config: Config) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
-from anogan.calibration import Calibration, part_kind
+from anogan.calibration import Calibration, Limits, part_kind
 from anogan.config import ScoreConfig
 from anogan.errors import CalibrationError
 from anogan.export.geometry import COLUMNS, ROWS, length
@@ -159,6 +160,19 @@ def verdict(g: Graph, score: str, threshold: str, review_threshold: str) -> str:
     for value in (score, threshold, review_threshold):
         unknown = g.op("Or", unknown, g.op("IsNaN", value))
     return g.op("Where", unknown, g.i64(REVIEW), above)
+
+
+def at_least_reviewed(g: Graph, decided: str, promised: str) -> str:
+    """The verdict (N,), no pass where the image was not inspected as promised."""
+    return g.op("Where", promised, decided, g.op("Max", decided, g.i64(REVIEW)))
+
+
+def in_distribution(g: Graph, limits: Limits) -> str:
+    """`within`, (N,); what is no number lies nowhere."""
+    sides = []
+    for name, (low, high) in limits.items():
+        sides += [g.op("GreaterOrEqual", name, g.f32(low)), g.op("LessOrEqual", name, g.f32(high))]
+    return g.rename(reduce(lambda a, b: g.op("And", a, b), sides), "in_distribution")
 
 
 def spread(g: Graph, anomaly_map: str, pixels: int) -> str:

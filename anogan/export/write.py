@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -104,13 +104,9 @@ def export_scorer(
             calibration = new if new.limits else replace(new, limits=calibration.limits)
             built = draft.write(calibration)
         cut = {steps: good.recalibrated(calibration, built.station, steps) for steps in fewer}
-        limits = around(calibration.limits, *(own.limits for own in cut.values()))
-        if limits != calibration.limits:  # A shorter search leaves over more.
-            if not limits:
-                event(
-                    f"fewer than {FEWEST} good images set no limits: the file does not tell in_distribution"
-                )
-            calibration = replace(calibration, limits=limits)
+        widened = good.widened(calibration, cut.values())
+        if widened.limits != calibration.limits:
+            calibration = widened
             built = draft.write(calibration)
         event(f"comparing with PyTorch on {len(images)} images")
         own = Scorer(scorer.model, calibration)
@@ -180,11 +176,6 @@ class _Draft:
         # The scorer that it is compared with computes on the CPU, and another device rounds otherwise.
         return _Built(model, manifest, StationScorer(self.path, providers=["cpu"]))
 
-    def _is_models(self, calibration: Calibration) -> bool:
-        """Whether the thresholds are those of the model."""
-        own = self.scorer.calibration
-        return own is not None and calibration.estimate is own.estimate
-
     def _manifest(self, calibration: Calibration) -> ScorerManifest:
         config, model = self.scorer.config, self.scorer.model
         return ScorerManifest(
@@ -202,7 +193,7 @@ class _Draft:
             ),
             calibrations=(_for_steps(config.search.steps, calibration),),
             # Thresholds of the export's own stand on held-out images alone.
-            calibrated_on=self.calibrated_on if self._is_models(calibration) else HELD_OUT,
+            calibrated_on=self.calibrated_on if self.precision == "fp32" else HELD_OUT,
             promise=asdict(calibration.estimate),
             limits=dict(calibration.limits),
             parity={},
@@ -269,6 +260,15 @@ class _Good:
     paths: Sequence[Path] | None
     event: Callable[[str], None]
 
+    def widened(self, calibration: Calibration, shorter: Iterable[Calibration]) -> Calibration:
+        """With limits that hold what shorter searches leave over too, which is more."""
+        limits = around(calibration.limits, *(own.limits for own in shorter))
+        if calibration.limits and not limits:
+            self.event(
+                f"fewer than {FEWEST} good images set no limits: the file does not tell in_distribution"
+            )
+        return replace(calibration, limits=limits)
+
     def recalibrated(self, calibration: Calibration, station: StationScorer, steps: int) -> Calibration:
         """The model's calibration with thresholds from what the exported file makes of these images."""
         searching = station.with_steps(steps)
@@ -278,7 +278,7 @@ class _Good:
             inspection = searching.score([image])[0]
             for name, values in found.items():
                 values.append(getattr(inspection, name))
-        limits = good_limits({name: found[name] for name in LIMITED}) if calibration.limits else {}
+        limits = good_limits(found) if calibration.limits else {}
         own = calibration.estimate
         # Not the config's rates: `calibrate` may have set others since the fit.
         new = recalibrated(

@@ -14,7 +14,6 @@ from anogan.calibration import (
     HELD_OUT,
     LIMITED,
     Calibration,
-    Limits,
     MapMoments,
     MapStatistics,
     calibrate,
@@ -85,10 +84,6 @@ def _all_scores(
     return found
 
 
-def _limits(found: dict[str, list[float]]) -> Limits:
-    return good_limits({name: found[name] for name in LIMITED})
-
-
 def calibrate_scorer(
     scorer: Judge,
     statistics_paths: Sequence[Path],
@@ -134,7 +129,7 @@ def calibrate_scorer(
         parts=parts_of(paths, scorer.config.split.part_of),
         leave_out_outliers=config.leave_out_outliers,
         trained=[index >= len(threshold_paths) for index in range(len(paths))],
-        limits=_limits(held_out),  # Of images that G has learned by heart less is left over.
+        limits=good_limits(held_out),  # Of images that G has learned by heart less is left over.
     )
     return _without_unlike(together, event)
 
@@ -215,21 +210,25 @@ def calibrate_model(
             names=[path.name for path in images],
             parts=parts,
             leave_out_outliers=leave_out_outliers,
-            limits=_limits(found),
+            limits=good_limits(found),
         )
         changed = _with_calibration(bundle, calibration, str(data.resolve()), hashes)
-        if last.limits and not calibration.limits:
-            event(
-                f"Fewer than {FEWEST} good images set no limits for what the search leaves over, so images "
-                "unlike all good ones, such as blank frames, are no longer told (in_distribution)."
-            )
-        if (now := calibration.estimate.n_good) < (before := last.estimate.n_good):
-            event(
-                f"{now} good images set the threshold now, {before} did before: those do not count any more, "
-                "and less can be promised."
-            )
+        _tell_what_counts_no_more(last, calibration, event)
     save_bundle(path, changed)
     return calibration
+
+
+def _tell_what_counts_no_more(last: Calibration, new: Calibration, event: Callable[[str], None]) -> None:
+    if last.limits and not new.limits:
+        event(
+            f"Fewer than {FEWEST} good images set no limits for what the search leaves over, so images "
+            "unlike all good ones, such as blank frames, are no longer told (in_distribution)."
+        )
+    if (now := new.estimate.n_good) < (before := last.estimate.n_good):
+        event(
+            f"{now} good images set the threshold now, {before} did before: those do not count any more, "
+            "and less can be promised."
+        )
 
 
 def _with_other_rates(
@@ -245,15 +244,13 @@ def _with_other_rates(
             f"{path} was fitted by an older anogan and does not keep which image has which score; give a "
             "folder of good images (--data)."
         )
-    together = calibrate(
+    together = recalibrated(
+        last,
         last.scores,
-        false_reject=rates[0],
-        review_share=rates[1],
-        statistics=last.statistics,
+        *rates,
         names=last.names,
-        leave_out_outliers=last.leave_out_outliers if leave_out_outliers is None else leave_out_outliers,
+        leave_out_outliers=leave_out_outliers,
         trained=last.trained,
-        limits=last.limits,
     )
     return _without_unlike(together, event)
 

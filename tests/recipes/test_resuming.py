@@ -190,7 +190,7 @@ def test_a_folder_that_only_looks_like_checkpoints_is_never_emptied(good: Path, 
     assert (work / "thesis.txt").read_text(encoding="utf-8") == "mine"
 
 
-def test_a_file_in_the_place_of_the_checkpoints_isrefused(good: Path, tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_checkpoints_is_refused(good: Path, tmp_path: Path) -> None:
     (tmp_path / "model.checkpoints").write_bytes(b"")
 
     refused(BundleError, "holds none", lambda: fit(good, tmp_path / "model", tiny_config()))
