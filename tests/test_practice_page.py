@@ -9,7 +9,7 @@ import pytest
 
 from anogan.calibration import images_needed
 from anogan.config import Config, load_config, shipped_configs
-from anogan.images.folders import split_good
+from anogan.images.split import split_good
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "practice.md"
 

@@ -19,7 +19,7 @@ from anogan.export.graph import Precision
 from anogan.export.parity import Images, Parity, Tolerance, measure_parity, require_parity, tolerance_for
 from anogan.export.quantise import quantised_encoder
 from anogan.export.write_pieces import write_pieces
-from anogan.images.folders import parts_of
+from anogan.images.split import parts_of
 from anogan.scoring import Scorer
 from anogan.station import Scorer as StationScorer
 from anogan.station.manifest import InputContract, ScorerManifest, StepsCalibration

@@ -23,8 +23,9 @@ from anogan.images.alike import Floats, near_duplicate_pairs, outlier_z, spread
 from anogan.images.decode import unused_bits
 from anogan.images.doctor_looks import Look
 from anogan.images.exposure import too_bright
-from anogan.images.folders import GOOD, Dataset, n_parts, split_good, split_variants
+from anogan.images.folders import GOOD, Dataset
 from anogan.images.resize import lost_below
+from anogan.images.split import n_parts, split_good, split_variants
 from anogan.images.tiling import scaled_size
 
 Severity = Literal["error", "warning", "note"]

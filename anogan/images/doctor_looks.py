@@ -14,7 +14,7 @@ from anogan.errors import ImageError
 from anogan.images.alike import Floats
 from anogan.images.decode import ImageInfo, Pixels, as_model_image, probe, read_as_stored
 from anogan.images.exposure import white_share
-from anogan.images.folders import file_digest
+from anogan.images.split import file_digest
 
 _THUMBNAIL = 32
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601

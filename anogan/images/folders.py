@@ -1,13 +1,11 @@
-"""Which files are what: the layouts of image folders, masks, and the split of the good images."""
+"""Which files are what: the layouts of image folders, and masks."""
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.errors import DataError, ImageError
-from anogan.images.decode import IMAGE_SUFFIXES, probe, read_as_stored
+from anogan.images.decode import IMAGE_SUFFIXES, read_as_stored
 
 GOOD = "good"
-MIN_GOOD_IMAGES = 5
 
 _NEARLY_GOOD = {GOOD, "ok", "normal"}
-PartOf = Callable[[Path], str | None]
-
-
-def _no_part(_: Path) -> str | None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -59,15 +51,6 @@ class Dataset:
     good: tuple[Path, ...]
     test: tuple[Sample, ...] = ()
     variants: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Split:
-    """Disjoint parts of the good images."""
-
-    train: tuple[Path, ...]
-    early_stop: tuple[Path, ...]
-    calibrate: tuple[Path, ...]
 
 
 def scan_dataset(root: Path) -> Dataset:
@@ -142,154 +125,6 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return mask
 
 
-def split_good(
-    paths: Sequence[Path], early_stop: float, calibrate: float, seed: int, part_of: PartOf = _no_part
-) -> Split:
-    """Divides the good images by their content.
-
-    The same files give the same split wherever they lie and however they are listed; files with equal
-    content stay together, since a copy of a training image would calibrate too low a threshold.
-
-    Args:
-        paths: Image files.
-        early_stop: Share held out to pick the checkpoint, in (0, 1).
-        calibrate: Share held out for the threshold, in (0, 1).
-        seed: Another seed, another split.
-        part_of: What part a photograph shows; those of one part stay together. None: it is not told.
-
-    Returns:
-        Three disjoint parts, none empty, each in natural order.
-
-    Raises:
-        DataError: Fewer than five images, or fewer than three different ones or parts.
-    """
-    n = len(set(paths))
-    if n < MIN_GOOD_IMAGES:
-        where = f" ({paths[0].parent})" if paths else ""
-        raise DataError(
-            f"{n} good image{'' if n == 1 else 's'}{where} cannot be divided into training, early stop and "
-            f"calibration; at least {MIN_GOOD_IMAGES} are needed, so capture more."
-        )
-    groups = _shuffled_groups(set(paths), seed, part_of)
-    if len(groups) < 3:
-        raise DataError(
-            f"the {n} good images in {paths[0].parent} are {len(groups)} different ones and copies, or "
-            "photographs of one part; at least 3 different ones are needed, so capture more."
-        )
-    calibration = _take(groups, round(n * calibrate), keep=2)
-    stopping = _take(groups, round(n * early_stop), keep=1)
-    rest = [path for group in groups for path in group]
-    return Split(_natural(rest), _natural(stopping), _natural(calibration))
-
-
-def split_variants(
-    dataset: Dataset, early_stop: float, calibrate: float, seed: int, part_of: PartOf = _no_part
-) -> Split:
-    """`split_good` of each variant by itself, so that each is trained on, stopped on and calibrated with.
-
-    Raises:
-        DataError: A variant has too few images, or one image lies in two variants.
-    """
-    folders: dict[str, Path] = {}
-    for path in dataset.good:
-        first = folders.setdefault(file_digest(path), path)
-        if first.parent != path.parent:
-            raise DataError(
-                f"{first} and {path} are the same image in two variants; keep it where it belongs."
-            )
-    own = [[path for path in dataset.good if path.parent.name == name] for name in dataset.variants]
-    splits = [split_good(paths, early_stop, calibrate, seed, part_of) for paths in own]
-    return Split(
-        tuple(path for split in splits for path in split.train),
-        tuple(path for split in splits for path in split.early_stop),
-        tuple(path for split in splits for path in split.calibrate),
-    )
-
-
-def shares_of(paths: Sequence[Path], n: int, seed: int, part_of: PartOf = _no_part) -> list[int]:
-    """Parts images into n shares, photographs of one part and equal files together.
-
-    Args:
-        paths: Images.
-        n: Shares; fewer where there are not so many different parts.
-        seed: Decides which image goes where.
-        part_of: The part that a photograph shows, or None.
-
-    Returns:
-        The number of each image's share, from 0 on, each number at least once.
-    """
-    number = {
-        path: index % n
-        for index, files in enumerate(_shuffled_groups(paths, seed, part_of))
-        for path in files
-    }
-    return [number[path] for path in paths]
-
-
-def parts_of(paths: Sequence[Path], part_of: PartOf = _no_part) -> list[str]:
-    """What part each image shows: equal files are one, as are photographs that `part_of` calls one.
-
-    Args:
-        paths: Images.
-        part_of: The part that a photograph shows, or None.
-
-    Returns:
-        A name for each image, equal where the part is.
-
-    Raises:
-        ImageError: A file cannot be read.
-    """
-    shown = {path: files[0].as_posix() for files in _groups(paths, part_of) for path in files}
-    return [shown[path] for path in paths]
-
-
-def n_parts(paths: Sequence[Path], part_of: PartOf = _no_part) -> int:
-    """How many parts the images show, see `parts_of`."""
-    return len(set(parts_of(paths, part_of)))
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits.
-
-    Raises:
-        ImageError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read ({error.strerror or error}); check the path.") from error
-
-
-def common_size(paths: Sequence[Path]) -> tuple[int, int]:
-    """The (height, width) that all images share.
-
-    Raises:
-        DataError: They differ (up to three files are named), or there are none.
-        ImageError: One of them cannot be read.
-    """
-    sizes = _sizes(paths)
-    usual = _most_common(sizes)
-    odd = [path for path, size in sizes.items() if size != usual]
-    if odd:
-        named = ", ".join(f"{path.name} ({_size_text(sizes[path])})" for path in odd[:3])
-        raise DataError(
-            f"{len(odd)} of {len(sizes)} images in {odd[0].parent} differ in size from the usual "
-            f"{_size_text(usual)}: {named}; remove them, or set images.on_mixed_sizes: resize."
-        )
-    return usual
-
-
-def most_common_size(paths: Sequence[Path]) -> tuple[int, int]:
-    """The (height, width) that most images have; of equally frequent ones the larger.
-
-    Raises:
-        DataError: There are no images.
-        ImageError: One of them cannot be read.
-    """
-    return _most_common(_sizes(paths))
-
-
 def natural_key(path: Path) -> tuple[object, ...]:
     """Sort key by which `2.png` comes before `10.png`."""
     pieces = re.split(r"(\d+)", path.as_posix().casefold())
@@ -297,7 +132,8 @@ def natural_key(path: Path) -> tuple[object, ...]:
     return numbers, path.as_posix()  # A pair: beside a longer name the path would stand against a number.
 
 
-def _natural(paths: Iterable[Path]) -> tuple[Path, ...]:
+def natural(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Sorted by `natural_key`."""
     return tuple(sorted(paths, key=natural_key))
 
 
@@ -309,7 +145,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _images_in(folder: Path) -> tuple[Path, ...]:
-    return _natural(path for path in folder.iterdir() if _is_image(path))
+    return natural(path for path in folder.iterdir() if _is_image(path))
 
 
 def _good_images(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
@@ -327,7 +163,7 @@ def _good_images(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
 
 
 def _folders_in(folder: Path) -> tuple[Path, ...]:
-    return _natural(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return natural(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _require_folder(root: Path) -> None:
@@ -408,7 +244,7 @@ def _expand(pattern: str | Path) -> tuple[Path, ...]:
             return (path,)
         raise DataError(f"{pattern} does not exist; give image files, folders or globs.")
     found = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern.
-    matches = _natural(map(Path, found))
+    matches = natural(map(Path, found))
     images = [
         p for match in matches for p in (_images_below(match) if match.is_dir() else (match,)) if _is_image(p)
     ]
@@ -429,72 +265,8 @@ def _images_below(folder: Path) -> tuple[Path, ...]:
         seen.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [path for path in (Path(parent, name) for name in names) if _is_image(path)]
-    return _natural(found)
+    return natural(found)
 
 
 def _tell_unreadable(error: OSError) -> None:
     raise DataError(f"{error.filename} cannot be read ({error.strerror}); check its permissions.") from error
-
-
-def _shuffled_groups(paths: Iterable[Path], seed: int, part_of: PartOf) -> list[list[Path]]:
-    """Files of equal content or one part together, in an order that depends on content and seed alone."""
-    groups = _groups(paths, part_of)
-    order = np.random.default_rng(seed).permutation(len(groups))
-    return [groups[i] for i in order]
-
-
-def _groups(paths: Iterable[Path], part_of: PartOf) -> list[list[Path]]:
-    """Files of equal content or one part together, in an order that depends on content alone."""
-    copies: dict[str, list[Path]] = {}
-    for path in paths:
-        copies.setdefault(file_digest(path), []).append(path)
-    return _joined([copies[digest] for digest in sorted(copies)], part_of)
-
-
-def _joined(groups: Sequence[list[Path]], part_of: PartOf) -> list[list[Path]]:
-    """Those that show one part become one, in the order of their first members."""
-    joined = dict(enumerate(groups))
-    home: dict[str, int] = {}  # Where the files of each part are, or were before they moved,
-    moved: dict[int, int] = {}  # and where they moved to.
-    for number, files in enumerate(groups):
-        for part in {part for path in files if (part := part_of(path)) is not None}:
-            ends = []
-            for end in (home.setdefault(part, number), number):
-                while end in moved:
-                    end = moved[end]
-                ends.append(end)
-            first, last = min(ends), max(ends)
-            if first != last:
-                joined[first] = joined[first] + joined.pop(last)
-                moved[last] = first
-    return list(joined.values())
-
-
-def _take(groups: list[list[Path]], target: int, keep: int) -> list[Path]:
-    """Removes about `target` images, at least one, and leaves at least `keep` groups."""
-    taken: list[Path] = []
-    for group in list(groups):
-        if len(groups) > keep and len(taken) + len(group) <= target:
-            taken += group
-            groups.remove(group)
-    if not taken:
-        smallest = min(groups, key=len)
-        taken += smallest
-        groups.remove(smallest)
-    return taken
-
-
-def _sizes(paths: Sequence[Path]) -> dict[Path, tuple[int, int]]:
-    if not paths:
-        raise DataError("there are no images to take a size from; give at least one.")
-    infos = {path: probe(path) for path in paths}
-    return {path: (info.height, info.width) for path, info in infos.items()}
-
-
-def _most_common(sizes: dict[Path, tuple[int, int]]) -> tuple[int, int]:
-    counts = Counter(sizes.values())
-    return max(counts, key=lambda size: (counts[size], size[0] * size[1], size))
-
-
-def _size_text(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]}"

@@ -22,7 +22,8 @@ from anogan.calibration import (
 )
 from anogan.config import config_from_dict
 from anogan.errors import CalibrationError, ConfigError, DataError
-from anogan.images.folders import GOOD, file_digest, parts_of, scan_dataset
+from anogan.images.folders import GOOD, scan_dataset
+from anogan.images.split import file_digest, parts_of
 from anogan.recipes.cross_fit import Crossed, why_not_together
 from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names, refuse_test_folder, require_usable
 from anogan.recipes.models import scorer_of

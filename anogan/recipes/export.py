@@ -15,7 +15,8 @@ from anogan.errors import DataError
 from anogan.export import Exported, export_scorer
 from anogan.export.graph import Precision
 from anogan.images.decode import read_image
-from anogan.images.folders import GOOD, file_digest, scan_dataset
+from anogan.images.folders import GOOD, scan_dataset
+from anogan.images.split import file_digest
 from anogan.images.spread import evenly_spread
 from anogan.images.tiling import TilePyramid
 from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names

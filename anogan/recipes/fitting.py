@@ -25,9 +25,10 @@ from anogan.gan.loop import History
 from anogan.gan.processes import share_out, together
 from anogan.images.decode import unused_bits
 from anogan.images.exposure import too_bright, white_share
-from anogan.images.folders import Split, n_parts, scan_dataset
+from anogan.images.folders import scan_dataset
 from anogan.images.registration import Pixels
 from anogan.images.settings import fitting_config
+from anogan.images.split import Split, n_parts
 from anogan.inspection import Inspection
 from anogan.recipes.calibrate import calibrate_scorer
 from anogan.recipes.cross_fit import Crossed

@@ -11,17 +11,10 @@ from anogan.config import Config, DefectKind
 from anogan.errors import ConfigError, DataError, ImageError
 from anogan.gan.tiles import TileSource, load_images
 from anogan.images.decode import probe
-from anogan.images.folders import (
-    GOOD,
-    Dataset,
-    Split,
-    common_size,
-    file_digest,
-    most_common_size,
-    parts_of,
-    shares_of,
-)
+from anogan.images.folders import GOOD, Dataset
 from anogan.images.registration import Aligner, Pixels, align_all, make_aligner
+from anogan.images.sizes import common_size, most_common_size
+from anogan.images.split import Split, file_digest, parts_of, shares_of
 from anogan.images.synthetic_defects import kinds_on, two_levels
 from anogan.images.tiling import scaled_size
 from anogan.recipes.variants import variants_of

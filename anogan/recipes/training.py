@@ -22,7 +22,7 @@ from anogan.gan.loop import History, LoopSettings, Metrics, Stage, run_stage
 from anogan.gan.networks import feature_stack
 from anogan.gan.tiles import TileSource, load_images
 from anogan.gan.training import GanStage
-from anogan.images.folders import Split
+from anogan.images.split import Split
 from anogan.recipes.good_images import Good, aligner_for, laid_in_place, pixel_aspect
 from anogan.recipes.variants import variants_of
 from anogan.scoring import Model

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from anogan.config import Config
 from anogan.errors import ConfigError, DataError
-from anogan.images.folders import Dataset, Split, split_good, split_variants
+from anogan.images.folders import Dataset
+from anogan.images.split import Split, split_good, split_variants
 
 
 def with_variants(config: Config, dataset: Dataset) -> Config:

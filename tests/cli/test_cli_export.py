@@ -163,7 +163,7 @@ def test_images_that_trained_the_model_do_not_count(
     model: Path, parts: Path, tmp_path: Path, cli: Run
 ) -> None:
     from anogan.bundle import load_bundle
-    from anogan.images.folders import file_digest
+    from anogan.images.split import file_digest
 
     seen = set(load_bundle(model).metadata["data"]["train_hashes"])
     (tmp_path / "seen").mkdir()

@@ -81,7 +81,7 @@ def test_a_test_image_that_the_model_was_fitted_on_gets_no_figures(
 ) -> None:
     root = Path(shutil.copytree(data, tmp_path / "data"))
     hashes = load_bundle(trained).metadata["data"][f"{name}_hashes"]
-    from anogan.images.folders import file_digest
+    from anogan.images.split import file_digest
 
     used = next(p for p in (trained.parent / "good").iterdir() if file_digest(p) in hashes)
     shutil.copy(used, root / "test" / "good" / "seen before.png")

@@ -14,7 +14,7 @@ import torch
 from anogan.bundle import load_bundle
 from anogan.errors import ConfigError, DataError
 from anogan.images.decode import read_as_stored, write_image
-from anogan.images.folders import file_digest
+from anogan.images.split import file_digest
 from anogan.recipes import FitResult, evaluate, fit
 from anogan.recipes.models import load_scorer
 from tests.recipes.fits import Listener, refused

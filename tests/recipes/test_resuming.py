@@ -11,7 +11,7 @@ import pytest
 from anogan.bundle import load_bundle
 from anogan.errors import BundleError, DataError
 from anogan.images.decode import write_image
-from anogan.images.folders import file_digest
+from anogan.images.split import file_digest
 from anogan.recipes import fit
 from anogan.recipes.shared_stages import SharedStages
 from tests.recipes.fits import Listener, refused, same_weights
