@@ -142,3 +142,8 @@ def process(tmp_path: Path, repository: Path) -> Run:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def good(parts: Path) -> Path:
+    return parts / "test" / "good"
