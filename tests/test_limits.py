@@ -43,6 +43,34 @@ def test_one_score_far_out_on_either_side_is_enough(name: str, value: float) -> 
     assert within(good_limits(SPREAD), ordinary | {name: value}) is False
 
 
+def test_photographs_of_one_part_count_as_one() -> None:
+    parts = [f"part {number // 6}" for number in range(240)]
+    means = RNG.lognormal(-4, 0.5, 40)
+    drawn = np.repeat(means, 6) * RNG.lognormal(0, 0.01, 240)
+    scores = {"residual_score": drawn}
+    few = {"residual_score": drawn[:114]}
+
+    assert good_limits(few) != {} == good_limits(few, parts[:114])
+    # Forty parts, once each: what five copies of them add changes nothing.
+    low, high = good_limits(scores, parts)["residual_score"]
+    once_low, once_high = good_limits({"residual_score": means})["residual_score"]
+    assert (low, high) == pytest.approx((once_low, once_high), rel=0.1)
+
+
+def test_limits_of_photographs_of_parts_hold_other_parts() -> None:
+    outside = 0
+    for _ in range(200):
+        drawn = np.repeat(RNG.lognormal(-4, 0.2, 21), 6) * RNG.lognormal(0, 0.01, 126)
+        limits = good_limits({"residual_score": drawn}, [str(number // 6) for number in range(126)])
+        outside += sum(not within(limits, {"residual_score": s}) for s in RNG.lognormal(-4, 0.2, 1000))
+
+    assert outside / 200_000 < 1e-3
+
+
+def test_scores_that_are_no_number_set_no_limits() -> None:
+    assert good_limits(SPREAD | {"residual_score": np.full(400, math.nan)}) == {}
+
+
 @pytest.mark.parametrize("frame", [1e-6, 3.0])
 def test_one_faulty_frame_among_the_good_ones_does_not_make_such_frames_good(frame: float) -> None:
     limits = good_limits({"residual_score": [*SPREAD["residual_score"][:40], frame]})

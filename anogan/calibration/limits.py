@@ -6,14 +6,14 @@ redraw noise, while a head that learned to mark defects may see none in either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 LIMITED = ("residual_score", "discrimination_score")
 """The scores that have limits, as an inspection names them."""
-FEWEST = 20  # Good images; the extremes of fewer say little of the next one.
+FEWEST = 20  # Good parts; the extremes of fewer say little of the next one.
 _LEAST_FACTOR = 1.5  # Lamps age and lenses get dusty: half as much again is no other part.
 # Tukey's fence (1977, section 2C), in quartile distances, or in logarithms of 1.5 if that is more.
 _FAR_OUT = 3.0
@@ -22,16 +22,21 @@ _TINY = 1e-12
 Limits = Mapping[str, tuple[float, float]]
 
 
-def good_limits(scores: Mapping[str, ArrayLike]) -> dict[str, tuple[float, float]]:
+def good_limits(
+    scores: Mapping[str, ArrayLike], parts: Sequence[str] | None = None
+) -> dict[str, tuple[float, float]]:
     """Between which values each score lies on images of good parts.
 
     Args:
         scores: Of good images that did not train the networks, (n,) each, at least 0; those that are not of
             `LIMITED` have no limits.
+        parts: What part each image shows: copies and further photographs of a part say nothing of the next
+            part. By default each image shows one of its own.
 
     Returns:
         (low, high) by name: the least and the greatest score, further apart by the ratio of the upper to
-        the lower quartile, or by 1.5 if that is more; float32 values. Nothing of fewer than 20 images.
+        the lower quartile of the parts (each by its median), or by 1.5 if that is more; float32 values.
+        Nothing of fewer than 20 parts, or where a score is not finite.
 
         Of log-normal scores of good parts 1 in 70 lies outside by one of two scores with limits from 20
         images, 1 in 230 with 40, 800 with 80, 9000 with 400. What lies far out itself sets no limit.
@@ -39,15 +44,26 @@ def good_limits(scores: Mapping[str, ArrayLike]) -> dict[str, tuple[float, float
     found = {}
     for name in (name for name in LIMITED if name in scores):
         logs = np.log(np.maximum(np.asarray(scores[name], np.float64), _TINY))
-        if len(logs) < FEWEST:
+        of_parts = _medians(logs, parts)
+        if len(of_parts) < FEWEST or not np.isfinite(logs).all():
             return {}
-        lower, upper = np.percentile(logs, [25, 75])
+        lower, upper = np.percentile(of_parts, [25, 75])
         margin = max(float(upper - lower), float(np.log(_LEAST_FACTOR)))
         # One black frame among the good ones must not make all black frames good ones.
         logs = logs[(logs >= lower - _FAR_OUT * margin) & (logs <= upper + _FAR_OUT * margin)]
         low, high = np.exp([logs.min() - margin, logs.max() + margin]).astype(np.float32)
         found[name] = (float(low) if low > _TINY else 0.0, float(high))
     return found
+
+
+def _medians(values: NDArray[np.float64], parts: Sequence[str] | None) -> NDArray[np.float64]:
+    """Of the values of each part; the values themselves where each image shows one of its own."""
+    if parts is None:
+        return values
+    of_part: dict[str, list[float]] = {}
+    for part, value in zip(parts, values.tolist(), strict=True):
+        of_part.setdefault(part, []).append(value)
+    return np.array([np.median(own) for own in of_part.values()])
 
 
 def around(*each: Limits) -> dict[str, tuple[float, float]]:

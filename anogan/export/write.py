@@ -265,7 +265,7 @@ class _Good:
         limits = around(calibration.limits, *(own.limits for own in shorter))
         if calibration.limits and not limits:
             self.event(
-                f"fewer than {FEWEST} good images set no limits: the file does not tell in_distribution"
+                f"fewer than {FEWEST} good parts set no limits: the file does not tell in_distribution"
             )
         return replace(calibration, limits=limits)
 
@@ -278,7 +278,8 @@ class _Good:
             inspection = searching.score([image])[0]
             for name, values in found.items():
                 values.append(getattr(inspection, name))
-        limits = good_limits(found) if calibration.limits else {}
+        parts = None if self.paths is None else parts_of(self.paths, self.split.part_of)
+        limits = good_limits(found, parts) if calibration.limits else {}
         own = calibration.estimate
         # Not the config's rates: `calibrate` may have set others since the fit.
         new = recalibrated(
@@ -287,7 +288,7 @@ class _Good:
             own.requested,
             calibration.review_share,
             names=None if self.paths is None else [path.name for path in self.paths],
-            parts=None if self.paths is None else parts_of(self.paths, self.split.part_of),
+            parts=parts,
             limits=limits,
         )
         if new.estimate.false_reject > max(own.requested, own.false_reject):

@@ -20,7 +20,7 @@ from anogan.calibration import (
     good_limits,
     recalibrated,
 )
-from anogan.config import config_from_dict
+from anogan.config import Config, config_from_dict
 from anogan.errors import CalibrationError, ConfigError, DataError
 from anogan.images.folders import GOOD, scan_dataset
 from anogan.images.split import file_digest, parts_of
@@ -28,6 +28,7 @@ from anogan.recipes.cross_fit import Crossed, why_not_together
 from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names, refuse_test_folder, require_usable
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import gather_evidence
+from anogan.recipes.variants import refuse_folders, variants_of
 from anogan.scoring.evidence import image_score
 from anogan.scoring.judge import Judge
 
@@ -121,16 +122,18 @@ def calibrate_scorer(
         paths += share.paths
         scores += good_scores(share.scorer, statistics, share.paths, told)
     config = scorer.config.calibration
+    parts = parts_of(paths, scorer.config.split.part_of)
     together = calibrate(
         scores,
         false_reject=config.false_reject,
         review_share=config.review_share,
         statistics=statistics,
         names=[path.name for path in paths],
-        parts=parts_of(paths, scorer.config.split.part_of),
+        parts=parts,
         leave_out_outliers=config.leave_out_outliers,
         trained=[index >= len(threshold_paths) for index in range(len(paths))],
-        limits=good_limits(held_out),  # Of images that G has learned by heart less is left over.
+        # Of images that G has learned by heart less is left over.
+        limits=good_limits(held_out, parts[: len(threshold_paths)]),
     )
     return _without_unlike(together, event)
 
@@ -211,10 +214,11 @@ def calibrate_model(
             names=[path.name for path in images],
             parts=parts,
             leave_out_outliers=leave_out_outliers,
-            limits=good_limits(found),
+            limits=good_limits(found, parts),
         )
         changed = _with_calibration(bundle, calibration, str(data.resolve()), hashes)
         _tell_what_counts_no_more(last, calibration, event)
+        _tell_missing_variants(bundle.config, images, event)
     save_bundle(path, changed)
     return calibration
 
@@ -222,13 +226,21 @@ def calibrate_model(
 def _tell_what_counts_no_more(last: Calibration, new: Calibration, event: Callable[[str], None]) -> None:
     if last.limits and not new.limits:
         event(
-            f"Fewer than {FEWEST} good images set no limits for what the search leaves over, so images "
+            f"Fewer than {FEWEST} good parts set no limits for what the search leaves over, so images "
             "unlike all good ones, such as blank frames, are no longer told (in_distribution)."
         )
     if (now := new.estimate.n_good) < (before := last.estimate.n_good):
         event(
             f"{now} good images set the threshold now, {before} did before: those do not count any more, "
             "and less can be promised."
+        )
+
+
+def _tell_missing_variants(config: Config, images: Sequence[Path], event: Callable[[str], None]) -> None:
+    if missing := set(config.network.variants) - set(variants_of(config, images)):
+        event(
+            f"No image shows {' or '.join(sorted(missing))}, which this model knows as well; the threshold "
+            "stands on the other variants alone."
         )
 
 
@@ -259,7 +271,9 @@ def _with_other_rates(
 def _fresh_images(data: Path, bundle: Bundle) -> tuple[Sequence[Path], Sequence[str] | None, list[str]]:
     """The good images of a folder, the part that each shows, and their SHA-256."""
     refuse_test_folder(data, "calibrate with others")
-    images = scan_dataset(data).good
+    dataset = scan_dataset(data)
+    refuse_folders(bundle.config, dataset)
+    images = dataset.good
     if not images:  # Its test images are no substitute, and some of them are defective.
         raise DataError(f"{data} holds test/ but no good/; name a folder of good images, or add good/ there.")
     return images, parts_of(images, bundle.config.split.part_of), _fresh_hashes(bundle, images)

@@ -21,6 +21,7 @@ from anogan.images.spread import evenly_spread
 from anogan.images.tiling import TilePyramid
 from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names
 from anogan.recipes.models import scorer_of
+from anogan.recipes.variants import refuse_folders
 
 GATE_IMAGES = 8
 # Search steps of tiles: a large board, or a search of hundreds of steps, says as much in two images.
@@ -117,7 +118,9 @@ def _source(bundle: Bundle, data: Path | None) -> Path:
 def _held_out_good(bundle: Bundle, source: Path) -> list[Path]:
     """Good images that trained nothing; those of the calibration first."""
     seen, calibrate = hashes_in(bundle, TRAINED_ON), hashes_in(bundle, ("calibrate",))
-    good = scan_dataset(source).good
+    dataset = scan_dataset(source)
+    refuse_folders(bundle.config, dataset)
+    good = dataset.good
     digests = {path: file_digest(path) for path in good}
     fresh = [path for path in good if digests[path] not in seen]
     return sorted(fresh, key=lambda path: digests[path] not in calibrate)

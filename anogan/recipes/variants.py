@@ -18,13 +18,9 @@ def with_variants(config: Config, dataset: Dataset) -> Config:
         ConfigError: It names others.
         DataError: The data have variants and the config does not ask for them, or the other way round.
     """
+    refuse_folders(config, dataset)
     network, names = config.network, dataset.variants
     if network.condition != "variant":
-        if names:
-            raise DataError(
-                f"good/ in {dataset.root} holds no images but the folders {', '.join(names)}; put the images "
-                "directly there, or set network.condition: variant if these are variants of the product."
-            )
         return config
     if not names:
         raise DataError(
@@ -38,6 +34,15 @@ def with_variants(config: Config, dataset: Dataset) -> Config:
         )
     filled = network.model_copy(update={"variants": network.variants or names})
     return config.model_copy(update={"network": filled})
+
+
+def refuse_folders(config: Config, dataset: Dataset) -> None:
+    """Raises DataError where good/ holds folders and the config knows no variants: not all may be good."""
+    if dataset.variants and config.network.condition != "variant":
+        raise DataError(
+            f"good/ in {dataset.root} holds no images but the folders {', '.join(dataset.variants)}; put the "
+            "images directly there, or set network.condition: variant for a model of these variants."
+        )
 
 
 def split_dataset(dataset: Dataset, config: Config) -> Split:

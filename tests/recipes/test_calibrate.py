@@ -20,6 +20,7 @@ from anogan.errors import CalibrationError, ConfigError, DataError
 from anogan.inspection import Verdict
 from anogan.recipes import calibrate_model, load
 from anogan.recipes.calibrate import measure_statistics
+from anogan.recipes.export import export_model
 from tests.tiny import SIZE, part, write_parts
 
 
@@ -136,6 +137,23 @@ def test_no_part_of_test_sets_a_threshold(folder: str, own_model: Path, tmp_path
         calibrate_model(tmp_path / "pcb" / folder, own_model)
 
 
+@pytest.mark.parametrize("use", ["calibrate", "export"])
+def test_folders_in_good_set_no_threshold_of_a_model_without_variants(
+    use: str, own_model: Path, tmp_path: Path
+) -> None:
+    for folder in ("day 1", "heatmaps"):
+        write_parts(tmp_path / "mixed" / "good" / folder, range(820, 823))
+
+    def from_folders() -> None:
+        if use == "calibrate":
+            calibrate_model(tmp_path / "mixed", own_model)
+        else:
+            export_model(tmp_path / "model.onnx", own_model, data=tmp_path / "mixed")
+
+    with pytest.raises(DataError, match=r"no images but the folders day 1, heatmaps; put the images"):
+        from_folders()
+
+
 def test_twenty_good_images_set_limits_which_another_rate_keeps(own_model: Path, tmp_path: Path) -> None:
     fresh = calibrate_model(write_parts(tmp_path / "fresh", range(800, 822)), own_model)
     limits = load_bundle(own_model).calibration["limits"]
@@ -151,7 +169,7 @@ def test_twenty_good_images_set_limits_which_another_rate_keeps(own_model: Path,
     told: list[str] = []
     few = write_parts(tmp_path / "few", range(830, 835))
     assert calibrate_model(few, own_model, event=told.append).limits == {}
-    assert told[0].startswith("Fewer than 20 good images set no limits")
+    assert told[0].startswith("Fewer than 20 good parts set no limits")
 
 
 def test_an_image_that_cannot_be_read_is_told_before_any_is_scored(own_model: Path, tmp_path: Path) -> None:

@@ -130,7 +130,9 @@ def test_evaluation_and_calibration_read_the_folders_of_variants(
     assert run.evaluation.per_kind["swapped"]["image_auroc"] == 1.0
     write_plates(tmp_path / "good" / DARK, DARK, range(5000, 5012))
     model = shutil.copytree(fitted.path, tmp_path / "model")
-    calibrate_model(tmp_path, model, false_reject=0.1)
+    told: list[str] = []
+    calibrate_model(tmp_path, model, false_reject=0.1, event=told.append)
+    assert any(sentence.startswith(f"No image shows {BRIGHT}, which this model knows") for sentence in told)
     assert load_scorer(model).threshold != fitted.scorer.threshold
 
 
