@@ -104,7 +104,7 @@ KINDS = ["good", "good", "good", "scratch", "scratch", "open"]
 SCORES = [0.0, 1.0, 5.0, 2.0, 6.0, 7.0]
 KEYS = (
     "image_auroc image_aupr image_f1 accuracy false_reject_rate false_accept_rate pixel_auroc aupro "
-    "threshold n_good n_defect per_kind intervals"
+    "threshold n_good n_defect n_masked per_kind intervals"
 )
 
 
@@ -136,6 +136,7 @@ def test_evaluation_figures_are_those_at_the_given_threshold() -> None:
     assert found.accuracy == found.image_f1 == pytest.approx(2 / 3)
     assert found.per_kind["scratch"] == {
         "n": 2,
+        "n_masked": 0,
         "image_auroc": pytest.approx(5 / 6),
         "detection_rate": 0.5,
         "pixel_auroc": None,
@@ -160,7 +161,8 @@ def test_defective_images_without_a_mask_are_left_out_of_pixel_figures_alone() -
     without = evaluate_scores(KINDS, SCORES, 3.0, pixels=PixelCurves.of(KINDS, [*masks[:5], None], maps))
     alone = evaluate_scores(KINDS[:5], SCORES[:5], 3.0, pixels=PixelCurves.of(KINDS[:5], masks[:5], maps[:5]))
     assert without.pixel_auroc == alone.pixel_auroc
-    assert without.n_defect == 3
+    assert (without.n_defect, without.n_masked) == (3, 2)
+    assert [without.per_kind[kind]["n_masked"] for kind in ("open", "scratch")] == [0, 2]
     assert without.per_kind["open"]["pixel_auroc"] is None
     assert evaluate_scores(KINDS, SCORES, 3.0, pixels=PixelCurves.of(KINDS, [None] * 6, maps)).aupro is None
 

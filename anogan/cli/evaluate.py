@@ -14,7 +14,7 @@ from anogan.cli._model import require_model
 from anogan.cli._options import JsonOption, ModelOption
 from anogan.cli._plain import finite
 from anogan.cli._progress import counted
-from anogan.cli._terminal import print_error, stdout
+from anogan.cli._terminal import print_error, print_note, stdout
 from anogan.report import _words
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def command(
         _print(run.figures())
         if report is not None:
             stdout().print(f"The report is in {report}.")
+    n_masked, n_defect = run.evaluation.n_masked, run.evaluation.n_defect
+    if n_masked < n_defect and (n_masked or (data / "ground_truth").is_dir()):
+        print_note(_words.masks(n_masked, n_defect))
     _print_errors(run)
     if run.errors:
         raise typer.Exit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,9 +38,9 @@ class Evaluation:
         pixel_auroc: Over all pixels of good images and of defective ones with a mask.
         aupro: Area under the per-region-overlap curve up to a false-positive rate of 0.3, divided by 0.3.
         threshold: Scores above it are rejected; from calibration.
-        n_good: Good test images; `n_defect` the defective ones.
-        per_kind: Defect kind -> n, image_auroc (against all good test images), detection_rate (share
-            rejected), pixel_auroc (its images and all good ones).
+        n_good: Good test images; `n_defect` the defective ones, `n_masked` those of them that have a mask.
+        per_kind: Defect kind -> n, n_masked, image_auroc (against all good test images), detection_rate
+            (share rejected), pixel_auroc (its images and all good ones).
         intervals: Figure -> 95 % interval (low, high).
     """
 
@@ -54,6 +55,7 @@ class Evaluation:
     threshold: float
     n_good: int
     n_defect: int
+    n_masked: int
     per_kind: dict[str, dict[str, float | None]]
     intervals: dict[str, Interval]
 
@@ -70,10 +72,12 @@ class PixelCurves:
 
     Attributes:
         by_kind: Kind -> curve over its images.
+        n_masked: Defect kind -> images with a mask.
     """
 
     def __init__(self) -> None:
         self.by_kind: dict[str, PixelCurve] = {}
+        self.n_masked: Counter[str] = Counter()
 
     @classmethod
     def of(
@@ -107,6 +111,7 @@ class PixelCurves:
             return
         truth = np.zeros(anomaly_map.shape, bool) if mask is None else mask
         self.by_kind.setdefault(kind, PixelCurve()).add(truth, anomaly_map)
+        self.n_masked[kind] += kind != GOOD
 
 
 def evaluate_scores(
@@ -131,8 +136,8 @@ def evaluate_scores(
         DataError: A score is not finite.
     """
     truth, values = checked([kind != GOOD for kind in kinds], scores)
-    curves = {} if pixels is None else pixels.by_kind
-    whole = PixelCurve.merged(curves.values())
+    pixels = PixelCurves() if pixels is None else pixels
+    whole = PixelCurve.merged(pixels.by_kind.values())
     rejected = values > threshold
     return Evaluation(
         image_auroc=image_auroc(truth, values),
@@ -146,7 +151,8 @@ def evaluate_scores(
         threshold=float(threshold),
         n_good=int((~truth).sum()),
         n_defect=int(truth.sum()),
-        per_kind=_per_kind(np.asarray(kinds, dtype=object), values, rejected, curves),
+        n_masked=pixels.n_masked.total(),
+        per_kind=_per_kind(np.asarray(kinds, dtype=object), values, rejected, pixels),
         intervals=_intervals(truth, values, threshold, seed),
     )
 
@@ -155,7 +161,7 @@ def _per_kind(
     kinds: NDArray[Any],
     scores: NDArray[np.float64],
     rejected: NDArray[np.bool_],
-    curves: dict[str, PixelCurve],
+    pixels: PixelCurves,
 ) -> dict[str, dict[str, float | None]]:
     table: dict[str, dict[str, float | None]] = {}
     good = kinds == GOOD
@@ -163,9 +169,12 @@ def _per_kind(
         own = kinds == kind
         table[kind] = {
             "n": int(own.sum()),
+            "n_masked": pixels.n_masked[kind],
             "image_auroc": image_auroc(own[own | good], scores[own | good]),
             "detection_rate": share(rejected[own]),
-            "pixel_auroc": PixelCurve.merged(c for k, c in curves.items() if k in (kind, GOOD)).auroc(),
+            "pixel_auroc": PixelCurve.merged(
+                curve for name, curve in pixels.by_kind.items() if name in (kind, GOOD)
+            ).auroc(),
         }
     return table
 

@@ -113,6 +113,14 @@ def _stands_on(n_good: int, n_trained: int) -> str:
     return f"The threshold was set on {good}; no test image and no defect had a part in it."
 
 
+def masks(n_masked: int, n_defect: int) -> str:
+    """How many defective images the pixel figures know."""
+    return (
+        f"{n_masked} of {n_defect} defective images have a mask (ground_truth/<kind>/<name>_mask.png, or "
+        f"<name>.png); {'pixel figures are of these' if n_masked else 'so there are no pixel figures'}."
+    )
+
+
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """`search.steps` -> `20`: every setting with its dotted name, as in the config file."""
     for key, value in tree.items():

@@ -117,9 +117,16 @@ def _refuse_other_calibration(path: Path, calibrated_on: str) -> None:
 def _evaluated(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "measures": _measures(evaluation),
-        "n_tested": None if evaluation is None else (evaluation.get("n_good"), evaluation.get("n_defect")),
+        "tested": None if evaluation is None else _tested(evaluation),
         "kinds": _kinds(evaluation),
     }
+
+
+def _tested(evaluation: Mapping[str, Any]) -> str:
+    n_defect, n_masked = evaluation["n_defect"], evaluation["n_masked"]
+    counts = f"{evaluation['n_good']} good and {n_defect} defective test images"
+    partly = f" {_words.masks(n_masked, n_defect)}" if 0 < n_masked < n_defect else ""
+    return f"Measured on {counts}; rates at the calibrated threshold.{partly}"
 
 
 def _promised(calibration: Mapping[str, Any] | None) -> dict[str, Any]:

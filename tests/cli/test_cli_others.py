@@ -16,7 +16,7 @@ from anogan.images.decode import read_as_stored, write_image
 
 FIGURES = [
     *("image_auroc", "image_aupr", "image_f1", "accuracy", "false_reject_rate", "false_accept_rate"),
-    *("pixel_auroc", "aupro", "threshold", "n_good", "n_defect", "per_kind"),
+    *("pixel_auroc", "aupro", "threshold", "n_good", "n_defect", "n_masked", "per_kind"),
 ]
 
 
@@ -55,6 +55,23 @@ def test_evaluate_prints_figures_with_intervals_and_each_kind(cli: Any, model: P
     assert "4 good and 3 defective images" in shown
     for words in ("Image AUROC", "Good parts rejected", "AUPRO", "95 % interval", " to ", "hot spot"):
         assert words in shown
+
+
+@pytest.mark.parametrize(("named", "figures"), [(1, "pixel figures are of these"), (0, "no pixel figures")])
+def test_defects_without_a_mask_are_counted(
+    cli: Any, model: Path, parts: Path, tmp_path: Path, named: int, figures: str
+) -> None:
+    data = shutil.copytree(parts, tmp_path / "misnamed")
+    for path in sorted((data / "ground_truth" / "hot spot").iterdir())[named:]:
+        path.rename(path.with_name(path.name.replace("_mask", "_gt")))
+    outcome = cli("evaluate", "--data", data, "--model", model, "--json", "--report", "figures")
+    found = json.loads(outcome.stdout)
+
+    assert (found["n_masked"], found["per_kind"]["hot spot"]["n_masked"]) == (named, named)
+    assert f"{named} of 3 defective images have a mask" in outcome.stderr
+    assert figures in outcome.stderr.replace("\n", " ")
+    told = "1 of 3 defective images have a mask" in Path("figures", "report.html").read_text(encoding="utf-8")
+    assert told == (named == 1)
 
 
 def test_evaluate_writes_a_report(cli: Any, model: Path, parts: Path) -> None:

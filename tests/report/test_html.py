@@ -29,6 +29,7 @@ EVALUATION = {
     "threshold": THRESHOLD,
     "n_good": 151,
     "n_defect": 62,
+    "n_masked": 62,
     "per_kind": {
         "easy": {"n": 8, "image_auroc": 1.0, "detection_rate": 1.0},
         "hard": {"n": 9, "image_auroc": 0.7, "detection_rate": 0.33},
