@@ -54,4 +54,11 @@ def is_out_of_memory(error: Exception) -> bool:
         or "can't allocate memory" in str(error)
         or "Insufficient memory" in str(error)
         or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+        or "Failed to allocate memory" in str(error)  # ONNX Runtime's.
+        or "bad_alloc" in str(error)
     )
+
+
+def too_large(error: Exception) -> str:
+    """What is told of an image for which `is_out_of_memory`, after its name."""
+    return f"too large for the memory ({error}); score a smaller picture, or close other programs."

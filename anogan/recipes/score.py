@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from anogan.errors import ConfigError, ImageError, ShapeError, is_out_of_memory
+from anogan.errors import ConfigError, ImageError, ShapeError, is_out_of_memory, too_large
 from anogan.images.decode import read_image
 from anogan.images.variants import variant_of
 from anogan.inspection import ScoredFile
@@ -95,7 +95,7 @@ def _evidence_or_error(scorer: Judge, image: _Named) -> Evidence | str:
         return scorer.evidence([image[0]], [image[1]])[0]
     except Exception as error:
         if is_out_of_memory(error):
-            return f"too large for the memory ({error}); score a smaller picture, or close other programs."
+            return too_large(error)
         if not _is_fault_of_one(error):
             raise
         return str(error)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.calibration import refuse_all_border
-from anogan.errors import BundleError, ConfigError, ImageError, ShapeError
+from anogan.errors import BundleError, ConfigError, ImageError, ShapeError, is_out_of_memory, too_large
 from anogan.images.decode import Pixels, as_model_image, read_image, several
 from anogan.images.tiling import TilePyramid
 from anogan.images.variants import variant_index
@@ -183,6 +183,10 @@ class Scorer:
                 scored = ScoredFile(path, error=str(error))
             except ConfigError as error:
                 scored = ScoredFile(path, error=f"{path}: {error}")
+            except (BundleError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                scored = ScoredFile(path, error=f"{path}: {too_large(error)}")
             yield scored
 
     def read(self, path: Path) -> Pixels:

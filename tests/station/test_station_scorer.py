@@ -180,6 +180,38 @@ def test_a_bad_file_is_told_and_the_rest_is_scored(scorer: Scorer, tmp_path: Pat
         assert str(file.path) in str(file.error)
 
 
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from anogan.station import Scorer
+scorer = Scorer(sys.argv[1], threads=1)
+resource.setrlimit(resource.RLIMIT_AS, (2_000_000_000, 2_000_000_000))
+for file in scorer.score_files([Path(path) for path in sys.argv[2:]]):
+    print(file.error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process as Linux does")
+def test_a_picture_too_large_for_the_memory_is_told_and_the_rest_is_scored(
+    repository: Path, tmp_path: Path
+) -> None:
+    scorer = build_torch_scorer(build_model(small_config(images={"on_mixed_sizes": "keep"})))
+    export_scorer(scorer, tmp_path / "scorer.onnx", images=random_images(1, (40, 40)))
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for path, side in zip(paths, (40, 6000, 40), strict=True):
+        write_image(path, np.zeros((side, side, 3), np.uint8))
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path / "scorer.onnx", *paths],
+        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+    first, large, last = done.stdout.splitlines()
+    assert first == last == "None"
+    assert large.startswith(f"{paths[1]}: too large for the memory")
+
+
 @pytest.mark.parametrize("pooling", ["max", "top"])
 def test_both_scorers_tell_an_image_of_which_the_border_leaves_nothing(pooling: str, tmp_path: Path) -> None:
     paths = [tmp_path / f"{index}.png" for index in range(3)]
