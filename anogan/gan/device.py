@@ -30,10 +30,22 @@ def pick_device(runtime: RuntimeConfig) -> torch.device:
     return torch.device(runtime.device)
 
 
+class _Threads:
+    """What `set_threads` set last, if anything, and what there was before."""
+
+    ours: int | None = None
+    before = 1
+
+
 def set_threads(runtime: RuntimeConfig) -> None:
-    """Sets torch's CPU threads when the config asks for a number."""
-    if runtime.threads is not None:
-        torch.set_num_threads(runtime.threads)
+    """Sets torch's CPU threads, of this whole process, to those asked for.
+
+    Without a number they are what they were before another model asked for one.
+    """
+    if (now := torch.get_num_threads()) != _Threads.ours:
+        _Threads.before = now
+    _Threads.ours = runtime.threads
+    torch.set_num_threads(runtime.threads or _Threads.before)
 
 
 def training_precision(runtime: RuntimeConfig, device: torch.device) -> torch.dtype:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from anogan.gan.device import full_float32
+from anogan.config import RuntimeConfig
+from anogan.gan.device import full_float32, set_threads
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
@@ -56,3 +57,19 @@ def test_the_last_of_several_threads_gives_it_back() -> None:
     leave.set()
     thread.join()
     assert _precisions() == ("tf32", "tf32")
+
+
+def test_a_model_without_a_number_of_threads_has_what_was_there_before_another() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        set_threads(RuntimeConfig(threads=1))
+        set_threads(RuntimeConfig(threads=3))
+        assert torch.get_num_threads() == 3
+        set_threads(RuntimeConfig())
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)  # The caller's own wish stays.
+        set_threads(RuntimeConfig())
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
