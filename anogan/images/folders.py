@@ -17,6 +17,7 @@ from anogan.images.decode import IMAGE_SUFFIXES, read_as_stored
 
 GOOD = "good"
 
+_LOSSY = {".jpg", ".jpeg"}
 _NEARLY_GOOD = {GOOD, "ok", "normal"}
 
 
@@ -107,7 +108,8 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """A ground-truth mask.
 
     Args:
-        path: An image file; every pixel that is not black is defect.
+        path: An image file; every pixel that is not black is defect. In a JPEG, whose compression leaves
+            noise around edges, every pixel above half of the range.
         shape: (H, W) of the image that it belongs to.
 
     Returns:
@@ -116,7 +118,9 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     Raises:
         ImageError: Unreadable, or of another size than the image.
     """
-    mask: NDArray[np.bool_] = np.any(read_as_stored(path) != 0, axis=2)
+    stored = read_as_stored(path)
+    above = np.iinfo(stored.dtype).max // 2 if path.suffix.lower() in _LOSSY else 0
+    mask: NDArray[np.bool_] = np.any(stored > above, axis=2)
     if mask.shape != tuple(shape):
         raise ImageError(
             f"{path} is a mask of {mask.shape[1]}x{mask.shape[0]} pixels; its image has "

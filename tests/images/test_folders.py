@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anogan.errors import DataError, ImageError
-from anogan.images.decode import write_image
+from anogan.images.decode import read_as_stored, write_image
 from anogan.images.folders import Sample, find_images, read_mask, scan_dataset
 from tests.images.noise import draw, draw_many
 from tests.tiny import write_parts
@@ -132,6 +132,18 @@ def test_a_mask_is_true_where_it_is_not_black(tmp_path: Path) -> None:
     mask[2:5, 3], mask[7, 8] = 255, 1
     write_image(tmp_path / "x_mask.png", mask)
     np.testing.assert_array_equal(read_mask(tmp_path / "x_mask.png", (12, 16)), mask > 0)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_the_noise_of_jpeg_around_a_defect_is_no_defect(tmp_path: Path, ending: str) -> None:
+    ys, xs = np.mgrid[:64, :64]
+    disc = np.hypot(ys - 30, xs - 33) < 8
+    write_image(tmp_path / f"mask.{ending}", np.uint8(255) * disc.astype(np.uint8))
+    stored = read_as_stored(tmp_path / f"mask.{ending}")[..., 0]
+    found = read_mask(tmp_path / f"mask.{ending}", (64, 64))
+
+    assert (np.count_nonzero(stored) > 1.3 * disc.sum()) == (ending == "jpg")
+    assert np.count_nonzero(found != disc) <= 0.02 * disc.sum()
 
 
 def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path: Path) -> None:
