@@ -49,7 +49,7 @@ from anogan.recipes.selection import pick_score_settings, try_memory, with_score
 from anogan.recipes.shared_stages import SharedStages, shared
 from anogan.recipes.training import Reporter, Run, Trained, job_for, train
 from anogan.recipes.variants import split_dataset, with_variants
-from anogan.recipes.work_folder import AFTER_TRAINING, run_digest, work_folder
+from anogan.recipes.work_folder import AFTER_TRAINING, run_digest, sole_fit, work_folder
 from anogan.scoring import Scorer
 from anogan.scoring.head import fixed_from
 
@@ -107,7 +107,8 @@ def fit(
     Raises:
         DataError: Too few, unreadable or differing images, or one that is in `test/` as well.
         ConfigError: The device is not there, or `runtime.devices` cannot share a batch out.
-        BundleError: Something else than a model lies at `out`, or other checkpoints than those to resume.
+        BundleError: Something else than a model lies at `out`, or other checkpoints than those to resume, or
+            another fit is writing there.
         StorageError: Nothing can be written at `out`.
         TrainingError: Training failed for good.
     """
@@ -132,24 +133,25 @@ def fit(
     device = pick_device(config.runtime)
     devices = share_out(config, device)
     good, held_out = _read_fit_images(split, config, image_size, reporter)
-    # Last of all checks: a run that is refused leaves the checkpoints of an earlier one alone.
-    work = work_folder(out, run_digest(config, hashes, without=AFTER_TRAINING), resume, reporter)
-    run = Run(config, device, work, reporter, resume)
-    with (
-        shared(stages, run, hashes) as saved,
-        together(devices, FOLLOWER, config, device, job_for(split, image_size, run)) as run.device,
-    ):
-        trained = train(run, good, held_out, image_size)
-    scorer, picked = _pick_score(Scorer(trained.model), held_out, reporter)
-    calibration = _calibrate(scorer, split, _crossed(scorer, split, good, trained, reporter), reporter)
-    seconds = time.monotonic() - started + saved  # As if it had trained all by itself.
-    metadata = _metadata(run, split, hashes, image_size, data, seconds) | picked
-    metadata |= {"calibrated_on": CROSS_FITTED if calibration.estimate.n_trained else HELD_OUT}
-    save_bundle(out, _bundle(scorer, calibration, metadata, _attachments(run, scorer, split)))
-    shutil.rmtree(run.work, ignore_errors=True)
-    if metadata["health"]["verdict"] != "healthy":
-        reporter.event(health_sentence(metadata["health"]))
-    return FitResult(out, scorer.with_calibration(calibration), metadata)
+    with sole_fit(out):
+        # Last of all checks: a run that is refused leaves the checkpoints of an earlier one alone.
+        work = work_folder(out, run_digest(config, hashes, without=AFTER_TRAINING), resume, reporter)
+        run = Run(config, device, work, reporter, resume)
+        with (
+            shared(stages, run, hashes) as saved,
+            together(devices, FOLLOWER, config, device, job_for(split, image_size, run)) as run.device,
+        ):
+            trained = train(run, good, held_out, image_size)
+        scorer, picked = _pick_score(Scorer(trained.model), held_out, reporter)
+        calibration = _calibrate(scorer, split, _crossed(scorer, split, good, trained, reporter), reporter)
+        seconds = time.monotonic() - started + saved  # As if it had trained all by itself.
+        metadata = _metadata(run, split, hashes, image_size, data, seconds) | picked
+        metadata |= {"calibrated_on": CROSS_FITTED if calibration.estimate.n_trained else HELD_OUT}
+        save_bundle(out, _bundle(scorer, calibration, metadata, _attachments(run, scorer, split)))
+        shutil.rmtree(run.work, ignore_errors=True)
+        if metadata["health"]["verdict"] != "healthy":
+            reporter.event(health_sentence(metadata["health"]))
+        return FitResult(out, scorer.with_calibration(calibration), metadata)
 
 
 def _config_by_name(

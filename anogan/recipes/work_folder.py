@@ -6,7 +6,8 @@ import hashlib
 import itertools
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,34 @@ from anogan.recipes.training import Reporter
 
 AFTER_TRAINING = ("memory", "score", "calibration")  # Sections that no checkpoint depends on.
 _NOTE = "run.sha256"  # Says which run the checkpoints beside it belong to.
+
+
+@contextmanager
+def sole_fit(out: Path) -> Iterator[None]:
+    """Keeps other fits away from a model's place while the context is open.
+
+    Two at once would overwrite each other's checkpoints, and one go on from the other's.
+
+    Raises:
+        BundleError: Another fit on this machine is writing there.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BundleError(
+            f"Another fit is writing to {out}; wait until it ends, or give --out another folder."
+        ) from None
+    except OSError:
+        pass  # A file system without locks; whether anything can be written there is told soon.
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
 
 
 def work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Path:

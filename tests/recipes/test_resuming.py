@@ -14,6 +14,7 @@ from anogan.images.decode import write_image
 from anogan.images.split import file_digest
 from anogan.recipes import fit
 from anogan.recipes.shared_stages import SharedStages
+from anogan.recipes.training import Reporter
 from tests.recipes.fits import Listener, refused, same_weights
 from tests.tiny import part, tiny_config, write_parts
 
@@ -228,3 +229,38 @@ def test_checkpoints_of_other_settings_are_replaced(stopped: Path, good: Path, t
     fit(good, tmp_path / "model", tiny_config(seed=3))
 
     assert not list(tmp_path.glob("model.checkpoints*"))
+
+
+# ---- two at once
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_second_fit_of_a_model_that_is_being_fitted_is_refused(
+    resume: bool, good: Path, tmp_path: Path
+) -> None:
+    other = write_parts(tmp_path / "other product", range(20, 36))
+    refusals: list[str] = []
+
+    def meanwhile(*_: object) -> None:
+        if not refusals:
+            with pytest.raises(BundleError) as refusal:
+                fit(other, tmp_path / "model", tiny_config(), resume=resume)
+            refusals.append(str(refusal.value))
+
+    result = fit(good, tmp_path / "model", tiny_config(), reporter=Reporter(progress=meanwhile))
+    alone = fit(good, tmp_path / "alone", tiny_config())
+
+    assert refusals == [
+        f"Another fit is writing to {tmp_path / 'model'}; wait until it ends, or give --out another folder."
+    ]
+    assert same_weights(result.path, alone.path)
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith((".lock", ".checkpoints"))]
+
+
+def test_a_fit_that_failed_keeps_no_later_one_away(good: Path, tmp_path: Path) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(good, tmp_path / "model", tiny_config(), reporter=Reporter(progress=fails))
+    fit(good, tmp_path / "model", tiny_config())
