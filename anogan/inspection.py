@@ -93,7 +93,7 @@ class Inspection:
         if not np.isfinite(self.score):
             return "has no score that is a number"
         if self.registered is False:
-            return "could not be laid over the reference: is it another part, or far aside?"
+            return "could not be laid over the reference: it may be another part, or lie far aside"
         if self.in_distribution is False:
             return "is unlike all good images: look at camera, light and part"
         return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from anogan.cli._options import Device
 from anogan.errors import BundleError, ConfigError
+from anogan.report._words import warned
 
 if TYPE_CHECKING:
     from anogan.inspection import ScoredFile
@@ -41,6 +42,7 @@ class OpenedModel:
         calibrated_on: Which images set the threshold.
         promise: The calibration in the terms of the report, as far as it holds.
         unpromised: Why no false-reject rate is promised for these scores, if so, as a sentence.
+        doubtful: Why the model's training is doubtful, if it is, as a sentence.
         config: Every setting, plain JSON types.
     """
 
@@ -50,6 +52,7 @@ class OpenedModel:
     calibrated_on: str
     promise: Mapping[str, Any]
     unpromised: str | None
+    doubtful: str | None
     config: Mapping[str, Any]
 
 
@@ -129,6 +132,7 @@ def _open_folder(
 ) -> OpenedModel:
     from anogan.bundle import load_bundle
     from anogan.config import config_to_dict
+    from anogan.gan.alarms import why_doubtful
     from anogan.images.variants import variant_index
     from anogan.recipes import score_files
     from anogan.recipes.models import scorer_of
@@ -141,13 +145,16 @@ def _open_folder(
         runtime = runtime.model_copy(update={"device": str(device)})
     scorer = scorer_of(bundle, threshold=threshold, steps=steps, runtime=runtime)
     why = _unpromised(threshold, steps, [bundle.config.search.steps])
+    doubtful = why_doubtful(bundle.metadata.get("health"))
+    promise = scorer.promise() if scorer.calibration is not None else {}
     return OpenedModel(
         path=path,
         scorer=scorer,
         score_files=lambda paths: score_files(scorer, paths, variant),
         calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
-        promise=_promised(scorer, why, scorer.promise() if scorer.calibration is not None else {}),
+        promise=warned(_promised(scorer, why, promise), doubtful),
         unpromised=why,
+        doubtful=doubtful,
         config=config_to_dict(bundle.config),
     )
 
@@ -174,8 +181,9 @@ def _open_exported(
         scorer=scorer,
         score_files=lambda paths: scorer.score_files(paths, variant),
         calibrated_on=scorer.manifest.calibrated_on,
-        promise=_promised(scorer, why, promise),
+        promise=warned(_promised(scorer, why, promise), scorer.manifest.doubtful),
         unpromised=why,
+        doubtful=scorer.manifest.doubtful,
         config=scorer.manifest.config,
     )
 

@@ -51,6 +51,8 @@ def command(
         _print(run.figures())
         if report is not None:
             stdout().print(f"The report is in {report}.")
+    if run.doubtful is not None:
+        print_note(run.doubtful)
     n_masked, n_defect = run.evaluation.n_masked, run.evaluation.n_defect
     if n_masked < n_defect and (n_masked or (data / "ground_truth").is_dir()):
         print_note(_words.masks(n_masked, n_defect))

@@ -95,6 +95,8 @@ def command(
     opened = open_scorer(model_path, threshold=threshold, steps=steps, device=device, variant=variant)
     if opened.unpromised is not None and threshold is None:
         print_note(f"{opened.unpromised} Give --threshold, or `anogan fit --set search.steps=...`.")
+    if opened.doubtful is not None:
+        print_note(opened.doubtful)
     lines: Lines = JsonLines() if json_ else CsvLines() if csv_ else TableLines()
     report = _report_file(report)
     counts = _run(opened, images, lines, folder, report)
@@ -156,8 +158,8 @@ def _without_own(images: list[Path], named: list[str], model: Path, heatmaps: Pa
 
     def is_own(path: Path) -> bool:
         place = path.resolve()
-        heatmap = folder is not None and place.is_relative_to(folder) and is_heatmap(place)
-        return heatmap or "ground_truth" in path.parts or place.is_relative_to(model)
+        drawn = (folder is not None and place.is_relative_to(folder)) or DEFAULT_OUT.name in place.parts
+        return (drawn and is_heatmap(place)) or "ground_truth" in path.parts or place.is_relative_to(model)
 
     others = [path for path in images if path in asked_for or not is_own(path)]
     return others or images

@@ -54,6 +54,7 @@ def export_scorer(
     precision: Precision = "fp32",
     model_sha256: str | None = None,
     calibrated_on: str = "unknown",
+    doubtful: str | None = None,
     cut_steps: Sequence[int] = (),
     good_images: Images = (),
     good_paths: Sequence[Path] | None = None,
@@ -71,6 +72,7 @@ def export_scorer(
             encoder in 8 bits); all but fp32 get thresholds of their own.
         model_sha256: Names the model in the manifest.
         calibrated_on: Which images set the model's threshold, for its reports.
+        doubtful: Why the model's training is doubtful, if it is.
         cut_steps: Fewer search steps that a station's time budget may cut to.
         good_images: Held-out good images; thresholds other than the model's come from them.
         good_paths: Their files, for their parts (`split.group`) and to name outliers.
@@ -94,7 +96,7 @@ def export_scorer(
     good = _Good(scorer.config.split, good_images, good_paths, event)
     try:
         encoder = _quantised(scorer, good_images, event) if precision == "int8" else None
-        draft = _Draft(scorer, precision, temporary, encoder, model_sha256, calibrated_on)
+        draft = _Draft(scorer, precision, temporary, encoder, model_sha256, calibrated_on, doubtful)
         built = draft.write(calibration)
         if precision != "fp32":
             event(f"setting the threshold anew for {precision} from {len(good_images)} good images")
@@ -165,6 +167,7 @@ class _Draft:
     encoder: onnx.ModelProto | None
     model_sha256: str | None
     calibrated_on: str
+    doubtful: str | None
 
     def write(self, calibration: Calibration) -> _Built:
         """The whole file with these thresholds, loaded as a station does."""
@@ -196,6 +199,7 @@ class _Draft:
             calibrated_on=self.calibrated_on if self.precision == "fp32" else HELD_OUT,
             promise=asdict(calibration.estimate),
             limits=dict(calibration.limits),
+            doubtful=self.doubtful,
             parity={},
             config=config_to_dict(config),
         )

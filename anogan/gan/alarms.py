@@ -137,6 +137,16 @@ def health_sentence(health: Mapping[str, Any]) -> str:
     return f"Training recovered from what it raised an alarm for. {told}"
 
 
+def why_doubtful(health: Mapping[str, Any] | None) -> str | None:
+    """A sentence for whoever is about to rely on a model whose training ended with an alarm up; else None."""
+    if not health or health["verdict"] != "doubtful":
+        return None
+    return (
+        f"The training of this model is doubtful ({', '.join(health['up'])}), so do not trust its scores; "
+        "`anogan info` says what was seen and what to try."
+    )
+
+
 def _last(points: Points, name: str, n: int = IN_A_ROW) -> list[float] | None:
     """The last n values without the look at step 1, or None while there are fewer."""
     values = [value for step, value in points.get(name, ()) if step > 1]

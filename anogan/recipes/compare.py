@@ -206,6 +206,8 @@ def _settings_of(entrant: Entrant, folder: Path) -> Config:
 def _fitted_job(session: _Session, name: str, seed: int, dataset: Dataset, path: Path) -> _Job:
     def measure() -> Measured:
         run = evaluate(dataset.root, path, on_image=session.on_image)
+        if run.doubtful is not None:
+            session.reporter.event(f"{name}, seed {seed}: {run.doubtful}")
         seconds = read_manifest(path)["metadata"].get("training_seconds")
         return run, None if seconds is None else float(seconds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from anogan.bundle import Bundle, default_model_path, load_bundle
 from anogan.calibration import HELD_OUT, ON_GOOD
 from anogan.errors import CalibrationError, DataError, ImageError
 from anogan.files import write_json
+from anogan.gan.alarms import why_doubtful
 from anogan.images.decode import probe, read_image
 from anogan.images.folders import GOOD, Sample, read_mask, scan_dataset
 from anogan.inspection import Inspection
@@ -21,6 +22,7 @@ from anogan.metrics import Evaluation, PixelCurves, evaluate_scores
 from anogan.recipes.good_images import TRAINED_ON, hashes_in, readable_digest
 from anogan.recipes.models import scorer_of
 from anogan.recipes.score import score_files
+from anogan.report import _words
 from anogan.report.gathered import PICTURES, Gathered
 from anogan.report.html import write_report
 from anogan.report.plots import roc_curve, score_histogram
@@ -39,6 +41,7 @@ class EvaluationRun:
         kinds: `good` or the defect kind of each of them.
         ms_per_image: Median scoring time.
         errors: Files that could not be scored.
+        doubtful: Why the model's training is doubtful, if it is, as a sentence.
     """
 
     evaluation: Evaluation
@@ -46,6 +49,7 @@ class EvaluationRun:
     kinds: tuple[str, ...]
     ms_per_image: float
     errors: Mapping[Path, str] = field(default_factory=dict)
+    doubtful: str | None = None
 
     def figures(self) -> dict[str, Any]:
         """Of all images together, machine-readable."""
@@ -101,6 +105,7 @@ def evaluate(
         )
     _refuse_fitted_images(bundle, samples)
     run = evaluate_scorer(scorer, samples, on_image, pictures=0 if report is None else PICTURES)
+    run = replace(run, doubtful=why_doubtful(bundle.metadata.get("health")))
     if report is not None:
         _write_report(Path(report), data, scorer, bundle, samples, run)
     return run
@@ -217,7 +222,7 @@ def _write_report(
         images=pixels,
         calibrated_on=str(metadata.get("calibrated_on", "unknown")),
         evaluation=run.evaluation.to_dict(),
-        calibration=scorer.promise(),
+        calibration=_words.warned(scorer.promise(), run.doubtful),
         errors=dict(run.errors),
         figures=_figures(scorer, run) | ({} if curves is None else {"Training curves": curves}),
         config=scorer.config.model_dump(mode="json", by_alias=True),

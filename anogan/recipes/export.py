@@ -14,6 +14,7 @@ from anogan.config import RuntimeConfig
 from anogan.errors import DataError
 from anogan.export import Exported, export_scorer
 from anogan.export.graph import Precision
+from anogan.gan.alarms import why_doubtful
 from anogan.images.decode import read_image
 from anogan.images.folders import GOOD, scan_dataset
 from anogan.images.split import file_digest
@@ -73,6 +74,8 @@ def export_model(
     calibrating = good[:CALIBRATION_IMAGES] if cut_steps or precision != "fp32" else []
     part_names(bundle.config, calibrating)  # A name without its part is told before minutes of work.
     images = _within_steps(bundle, [_read(bundle, image) for image in chosen])
+    if (doubtful := why_doubtful(bundle.metadata.get("health"))) is not None:
+        event(doubtful)
     return export_scorer(
         scorer_of(bundle, runtime=runtime),
         out,
@@ -80,6 +83,7 @@ def export_model(
         precision=precision,
         model_sha256=bundle_digest(path),
         calibrated_on=str(bundle.metadata.get("calibrated_on", "unknown")),
+        doubtful=doubtful,
         cut_steps=cut_steps,
         single_step=single_step,
         good_images=_OnDisk(bundle, calibrating),

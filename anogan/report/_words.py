@@ -113,6 +113,12 @@ def _stands_on(n_good: int, n_trained: int) -> str:
     return f"The threshold was set on {good}; no test image and no defect had a part in it."
 
 
+def warned(promise: Mapping[str, Any], doubtful: str | None) -> Mapping[str, Any]:
+    """A promise with what makes it doubtful before its own warning."""
+    told = " ".join(filter(None, (doubtful, promise.get("warning"))))
+    return {**promise, "warning": told} if told else promise
+
+
 def masks(n_masked: int, n_defect: int) -> str:
     """How many defective images the pixel figures know."""
     return (

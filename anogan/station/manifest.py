@@ -74,6 +74,8 @@ class ScorerManifest(_Part):
         promise: The calibration's estimate: rates, interval, number of good images.
         limits: Between which values residual and discrimination score lie on images of such parts; else an
             image is reviewed at least (`in_distribution`). Empty where nothing is known.
+        doubtful: Why the training is doubtful and the scores not to be trusted, as a sentence; None if it is
+            not.
         parity: What the comparison with PyTorch found; see `docs/embedding.md`.
         config: Every setting of the model.
     """
@@ -88,6 +90,7 @@ class ScorerManifest(_Part):
     calibrated_on: str
     promise: dict[str, Any]
     limits: dict[str, tuple[float, float]] = {}
+    doubtful: str | None = None
     parity: dict[str, Any]
     config: dict[str, Any]
 

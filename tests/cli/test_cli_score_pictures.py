@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,20 @@ def test_heatmaps_of_an_earlier_run_are_not_scored(cli: Any, model: Path, good: 
 
     assert "4 images: " in outcome.stdout
     assert outcome.stderr == ""
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["-o", "elsewhere"]])
+def test_heatmaps_of_a_run_in_another_folder_are_not_scored(
+    form: list[str], cli: Any, model: Path, good: Path
+) -> None:
+    shutil.copytree(good, "line-3")
+    os.chdir("line-3")
+    cli("score", ".", "--model", model)
+    os.chdir("..")
+    outcome = cli("score", "line-3", "--model", model, "--report", "all", *form)
+
+    assert len(list(Path("line-3", "anogan-report").iterdir())) == 4
+    assert "4 of 4" in Path("all", "report.html").read_text() or outcome.stdout.count(".png") == 4
 
 
 def test_photographs_are_scored_where_their_heatmaps_go(cli: Any, model: Path, good: Path) -> None:
