@@ -13,7 +13,7 @@ from anogan.config import Config, ImagesConfig
 from anogan.errors import ImageError
 from anogan.images.doctor_findings import FINDERS, Finding, Folder, Severity
 from anogan.images.doctor_looks import Look, take_look
-from anogan.images.folders import GOOD, Dataset, scan_dataset
+from anogan.images.folders import GOOD, Dataset, passed_over, passed_over_sentence, scan_dataset
 
 __all__ = ["DoctorReport", "Finding", "Severity", "examine"]
 
@@ -71,7 +71,7 @@ def examine(root: Path, *, seed: int = 0, config: Config | None = None) -> Docto
     Returns:
         The findings, errors first. Kinds: unreadable, too-small, mixed-sizes, shrunk, mixed-modes,
         wrong-mode, unused-bits, too-bright, leak, near-leak, duplicate, near-duplicate, blank, outlier,
-        blurred, over-exposed, under-exposed, too-few.
+        blurred, over-exposed, under-exposed, too-few, passed-over.
 
     Raises:
         DataError: The folder is missing, empty or of no known layout.
@@ -81,6 +81,8 @@ def examine(root: Path, *, seed: int = 0, config: Config | None = None) -> Docto
     folder = Folder(root, looks, config or Config(), seed, dataset.variants)
     for finder in FINDERS:
         findings.extend(finder(folder))
+    if (told := passed_over_sentence(dataset)) is not None:
+        findings.append(Finding("passed-over", "warning", told, passed_over(dataset)))
     findings.sort(key=lambda finding: _ORDER.index(finding.severity))
     return DoctorReport(root, len(dataset.good), len(dataset.test), tuple(findings))
 

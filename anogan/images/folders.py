@@ -83,6 +83,29 @@ def scan_dataset(root: Path) -> Dataset:
     return Dataset(root, good, test, variants)
 
 
+def passed_over(dataset: Dataset) -> tuple[Path, ...]:
+    """Image files below or beside the good ones that no layout takes, so that nothing uses them."""
+    if not dataset.good:
+        return ()
+    root, used = dataset.root, set(dataset.good)
+    near = _images_below(root) if dataset.good[0].parent == root else _images_in(root)
+    return tuple(path for path in near if path not in used and not _is_written_by_us(path, root))
+
+
+def _is_written_by_us(path: Path, root: Path) -> bool:
+    """Whether it lies where `fit` and `score` write, run in the folder of images."""
+    return path.relative_to(root).parts[0].startswith(("anogan-model", "anogan-report"))
+
+
+def passed_over_sentence(dataset: Dataset) -> str | None:
+    """What to tell of `passed_over`, if there are any."""
+    if not (paths := passed_over(dataset)):
+        return None
+    where = dataset.good[0].parent if not dataset.variants else dataset.good[0].parent.parent
+    images = f"{len(paths)} image{'' if len(paths) == 1 else 's'}"
+    return f"Of {dataset.root} only what lies in {where} is used: {images}, first {paths[0]}, lie elsewhere."
+
+
 def find_images(patterns: Sequence[str | Path]) -> list[Path]:
     """Files, folders (searched in depth) and globs as one list without repetition.
 

@@ -22,7 +22,7 @@ from anogan.calibration import (
 )
 from anogan.config import Config, config_from_dict
 from anogan.errors import CalibrationError, ConfigError, DataError
-from anogan.images.folders import GOOD, scan_dataset
+from anogan.images.folders import GOOD, passed_over_sentence, scan_dataset
 from anogan.images.split import file_digest, parts_of
 from anogan.recipes.cross_fit import Crossed, why_not_together
 from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names, refuse_test_folder, require_usable
@@ -204,7 +204,7 @@ def calibrate_model(
         calibration = _with_other_rates(last, rates, leave_out_outliers, path, event)
         changed = _with_calibration(bundle, calibration)
     else:
-        images, parts, hashes = _fresh_images(data, bundle)
+        images, parts, hashes = _fresh_images(data, bundle, event)
         require_usable(images, bundle.config, scorer.model.image_size)
         found = _all_scores(scorer, dict(last.statistics), images, on_image)
         calibration = recalibrated(
@@ -268,7 +268,9 @@ def _with_other_rates(
     return _without_unlike(together, event)
 
 
-def _fresh_images(data: Path, bundle: Bundle) -> tuple[Sequence[Path], Sequence[str] | None, list[str]]:
+def _fresh_images(
+    data: Path, bundle: Bundle, event: Callable[[str], None]
+) -> tuple[Sequence[Path], Sequence[str] | None, list[str]]:
     """The good images of a folder, the part that each shows, and their SHA-256."""
     refuse_test_folder(data, "calibrate with others")
     dataset = scan_dataset(data)
@@ -276,6 +278,8 @@ def _fresh_images(data: Path, bundle: Bundle) -> tuple[Sequence[Path], Sequence[
     images = dataset.good
     if not images:  # Its test images are no substitute, and some of them are defective.
         raise DataError(f"{data} holds test/ but no good/; name a folder of good images, or add good/ there.")
+    if (told := passed_over_sentence(dataset)) is not None:
+        event(told)
     return images, parts_of(images, bundle.config.split.part_of), _fresh_hashes(bundle, images)
 
 

@@ -25,7 +25,7 @@ from anogan.gan.loop import History
 from anogan.gan.processes import share_out, together
 from anogan.images.decode import unused_bits
 from anogan.images.exposure import too_bright, white_share
-from anogan.images.folders import scan_dataset
+from anogan.images.folders import passed_over_sentence, scan_dataset
 from anogan.images.registration import Pixels
 from anogan.images.settings import fitting_config
 from anogan.images.split import Split, n_parts
@@ -49,7 +49,7 @@ from anogan.recipes.selection import pick_score_settings, try_memory, with_score
 from anogan.recipes.shared_stages import SharedStages, shared
 from anogan.recipes.training import Reporter, Run, Trained, job_for, train
 from anogan.recipes.variants import split_dataset, with_variants
-from anogan.recipes.work_folder import AFTER_TRAINING, run_digest, sole_fit, work_folder
+from anogan.recipes.work_folder import AFTER_TRAINING, RUN, run_digest, sole_fit, work_folder
 from anogan.scoring import Scorer
 from anogan.scoring.head import fixed_from
 
@@ -123,6 +123,8 @@ def fit(
     refuse_test_folder(data, "give {root}, of which the good ones alone are taken")
     dataset = scan_dataset(data)
     config = with_variants(config, dataset)
+    if (told := passed_over_sentence(dataset)) is not None:
+        reporter.event(told)
     split = split_dataset(dataset, config)
     hashes = hashes_of(split)
     refuse_leak(dataset, hashes)
@@ -134,8 +136,9 @@ def fit(
     devices = share_out(config, device)
     good, held_out = _read_fit_images(split, config, image_size, reporter)
     with sole_fit(out):
+        digest = run_digest(config, hashes, without=AFTER_TRAINING)
         # Last of all checks: a run that is refused leaves the checkpoints of an earlier one alone.
-        work = work_folder(out, run_digest(config, hashes, without=AFTER_TRAINING), resume, reporter)
+        work = work_folder(out, digest, resume, reporter)
         run = Run(config, device, work, reporter, resume)
         with (
             shared(stages, run, hashes) as saved,
@@ -147,6 +150,7 @@ def fit(
         seconds = time.monotonic() - started + saved  # As if it had trained all by itself.
         metadata = _metadata(run, split, hashes, image_size, data, seconds) | picked
         metadata |= {"calibrated_on": CROSS_FITTED if calibration.estimate.n_trained else HELD_OUT}
+        metadata |= {RUN: digest}
         save_bundle(out, _bundle(scorer, calibration, metadata, _attachments(run, scorer, split)))
         shutil.rmtree(run.work, ignore_errors=True)
         if metadata["health"]["verdict"] != "healthy":

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from anogan.bundle import MANIFEST, read_manifest
 from anogan.config import Config, config_to_dict
 from anogan.errors import BundleError, StorageError
 from anogan.recipes.training import Reporter
 
 AFTER_TRAINING = ("memory", "score", "calibration")  # Sections that no checkpoint depends on.
+RUN = "run_sha256"  # In a model's metadata: which run it is of.
 _NOTE = "run.sha256"  # Says which run the checkpoints beside it belong to.
 
 
@@ -51,8 +53,8 @@ def work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Pat
     """Checkpoints' folder beside the model, emptied unless this run goes on with it.
 
     Raises:
-        BundleError: The checkpoints there were made with another config or other images, or what lies
-            there are no checkpoints.
+        BundleError: The checkpoints there were made with another config or other images, what lies there are
+            no checkpoints, or the run to go on with is finished.
         StorageError: The disk is full or read-only.
     """
     work = out.with_name(out.name + ".checkpoints")
@@ -65,6 +67,11 @@ def work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Pat
     if resume and note.is_file() and note.read_text(encoding="ascii").strip() != digest:
         raise BundleError(
             f"{work} belongs to another config or other images; resume with those, or leave out --resume."
+        )
+    if resume and not note.is_file() and _made(out) == digest:
+        raise BundleError(
+            f"{out} is finished: it holds the model of these images and settings, and no checkpoint is left; "
+            "leave out --resume to train it anew."
         )
     if resume and not note.is_file():
         reporter.event(f"{work} holds no checkpoint to go on from, so training starts at the beginning.")
@@ -82,6 +89,11 @@ def work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Pat
             "writing there, or give --out another folder."
         ) from error
     return work
+
+
+def _made(out: Path) -> str | None:
+    """The run that the model at `out` is of, if one lies there and tells."""
+    return read_manifest(out)["metadata"].get(RUN) if (out / MANIFEST).is_file() else None
 
 
 def _is_unfinished(work: Path, digest: str) -> bool:

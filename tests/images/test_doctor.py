@@ -82,6 +82,14 @@ def test_the_same_folder_gives_the_same_report(folder: Path) -> None:
     assert examine(folder, seed=3) == examine(folder, seed=3)
 
 
+def test_images_that_nothing_uses_are_a_finding(folder: Path) -> None:
+    shutil.copy(folder / "good" / "0001.png", folder / "0001.png")
+    found = {finding.kind: finding for finding in examine(folder, config=CONFIG).findings}
+
+    assert found["passed-over"].severity == "warning"
+    assert found["passed-over"].paths == (folder / "0001.png",)
+
+
 def test_broken_files_are_named_and_do_not_stop_the_rest(folder: Path) -> None:
     good = folder / "good"
     (good / "text.png").write_text("not a picture")

@@ -9,7 +9,14 @@ import pytest
 
 from anogan.errors import DataError, ImageError
 from anogan.images.decode import read_as_stored, write_image
-from anogan.images.folders import Sample, find_images, read_mask, scan_dataset
+from anogan.images.folders import (
+    Sample,
+    find_images,
+    passed_over,
+    passed_over_sentence,
+    read_mask,
+    scan_dataset,
+)
 from tests.images.noise import draw, draw_many
 from tests.tiny import write_parts
 
@@ -196,6 +203,23 @@ def test_one_file_by_two_paths_is_found_once(tmp_path: Path, monkeypatch: pytest
     draw(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
     assert find_images(["a.png", tmp_path / "a.png"]) == [Path("a.png")]
+
+
+def test_images_that_nothing_uses_are_told(tmp_path: Path) -> None:
+    good = draw_many(tmp_path / "days", 5)
+    assert passed_over_sentence(scan_dataset(tmp_path / "days")) is None
+    draw(tmp_path / "days" / "anogan-report" / "0_heatmap.png")
+    draw(tmp_path / "days" / "anogan-model" / "samples.png")
+    deeper = [draw(tmp_path / "days" / day / "1.png") for day in ("mon", "tue")]
+    data = scan_dataset(tmp_path / "days")
+    assert (list(data.good), list(passed_over(data))) == (good, deeper)
+    assert f"2 images, first {deeper[0]}, lie elsewhere" in str(passed_over_sentence(data))
+
+
+def test_images_beside_good_are_told_and_ground_truth_is_not(product: Path) -> None:
+    assert passed_over(scan_dataset(product)) == ()
+    loose = draw(product / "loose.png")
+    assert passed_over(scan_dataset(product)) == (loose,)
 
 
 def test_images_a_folder_too_deep_in_test_are_told(tmp_path: Path) -> None:

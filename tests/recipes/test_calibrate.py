@@ -126,6 +126,15 @@ def test_fewer_images_than_before_are_told(own_model: Path, tmp_path: Path) -> N
     ]
 
 
+def test_images_that_set_no_threshold_are_told(own_model: Path, tmp_path: Path) -> None:
+    fresh = write_parts(tmp_path / "fresh", range(800, 812))
+    write_parts(fresh / "tuesday", range(812, 815))
+    told: list[str] = []
+    calibrate_model(fresh, own_model, event=told.append)
+
+    assert any("3 images, first" in sentence and "lie elsewhere" in sentence for sentence in told)
+
+
 @pytest.mark.parametrize("folder", ["test", "test/good", "test/open", "test/good/a"])
 def test_no_part_of_test_sets_a_threshold(folder: str, own_model: Path, tmp_path: Path) -> None:
     write_parts(tmp_path / "pcb" / "good", range(820, 823))

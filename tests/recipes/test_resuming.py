@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from anogan.bundle import load_bundle
+from anogan.bundle import bundle_digest, load_bundle
 from anogan.errors import BundleError, DataError
 from anogan.images.decode import write_image
 from anogan.images.split import file_digest
@@ -203,6 +203,20 @@ def test_nothing_to_resume_is_said_and_fitted_from_the_beginning(good: Path, tmp
 
     assert any("no checkpoint to go on from" in event for event in listener.events)
     assert (tmp_path / "model" / "manifest.json").is_file()
+
+
+def test_a_finished_run_is_not_resumed_and_its_model_stays(good: Path, tmp_path: Path) -> None:
+    finished = fit(good, tmp_path / "model", tiny_config()).path
+    before = bundle_digest(finished)
+
+    refused(
+        BundleError,
+        "model is finished: .* leave out --resume to train it anew",
+        lambda: fit(good, finished, tiny_config(score={"smoothing_sigma": 2.0}), resume=True),
+    )
+    assert bundle_digest(finished) == before
+    # Of other settings it says nothing.
+    fit(good, finished, tiny_config(gan={"steps": 4}), resume=True)
 
 
 def test_an_unfinished_run_is_put_aside_where_resume_was_forgotten(
