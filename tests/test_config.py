@@ -103,7 +103,12 @@ def test_an_unknown_key_is_answered_with_the_nearest_one(override: str, near: st
         ("defects.kinds=[]", ("defects.kinds",)),
         ("network.attention_at=20", ("attention_at 20", "0, 4, 8, 16, 32")),
         ("network.attention_at=64", ("attention_at 64",)),
-        ("search=3", ("search",)),
+        ("search=3", ("search: is a section; set its keys", "got 3")),
+        ("defects.kinds=blob", ("defects.kinds: expected a list in brackets, such as [a, b], got 'blob'",)),
+        (
+            "runtime.devices=x",
+            ("runtime.devices: input should be a valid integer", "or input should be 'auto'"),
+        ),
     ],
 )
 def test_a_value_that_does_not_fit_is_one_sentence_with_the_key(
@@ -114,6 +119,22 @@ def test_a_value_that_does_not_fit_is_one_sentence_with_the_key(
 
     for word in words:
         assert word in sentence
+
+
+@pytest.mark.parametrize("policy", ["off", "'off'", "warn"])
+def test_an_alarm_is_turned_off_by_its_word(policy: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(f"monitor: {{alarms: {{collapse: {policy}}}}}")
+
+    for config in (
+        load_config(None, [f"monitor.alarms.collapse={policy}"]),
+        load_config(tmp_path / "own.yaml"),
+    ):
+        assert config.monitor.alarms == {"collapse": policy.strip("'")}
+
+
+def test_overrides_in_one_text_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"give a list: overrides=\['seed=1'\]"):
+        load_config(None, "seed=1")
 
 
 def test_a_weight_counts_only_where_there_is_its_evidence() -> None:

@@ -29,7 +29,7 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Model folder; `score` takes an exported .onnx file as well.",
+        help="Model folder; `score` and `benchmark` take an exported .onnx file as well.",
         show_default="$ANOGAN_MODEL, else anogan-model",
     ),
 ]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from anogan.cli._folders import make_folder
 from anogan.cli._model import is_exported, require_model
-from anogan.cli._options import JsonOption
+from anogan.cli._options import JsonOption, ModelOption
 from anogan.cli._terminal import print_note, stdout
 from anogan.errors import ConfigError, DataError, StorageError
 
@@ -32,6 +32,7 @@ def command(
         Path | None,
         typer.Argument(help="Model folder, or an exported .onnx file.", show_default="anogan-model"),
     ] = None,
+    named: ModelOption = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -51,7 +52,9 @@ def command(
 ) -> None:
     """Measure how fast a model scores here, in PyTorch and in ONNX Runtime, and whether they agree."""
     batches = _numbers(batch)
-    path = require_model(model, exported=True)
+    if model is not None and named is not None:
+        raise ConfigError(f"{model} and --model {named} were both given; choose one.")
+    path = require_model(model or named, exported=True)
     if compiled and is_exported(path):
         raise ConfigError("--compiled is for a model folder; an exported file has no PyTorch to compile.")
     if out is not None:

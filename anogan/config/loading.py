@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from anogan.config.shipped import find_config
 from anogan.config.tree import Config
@@ -31,6 +33,8 @@ def load_config(path: Path | str | None = None, overrides: Sequence[Override] = 
     Raises:
         ConfigError: The file is missing or not YAML, a key is unknown, or a value does not fit.
     """
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides is the text {overrides!r}; give a list: overrides=[{overrides!r}].")
     tree = {} if path is None else _read_yaml(find_config(str(path)))
     for override in overrides:
         _apply(tree, override)
@@ -117,9 +121,27 @@ def _refuse_unknown_keys(tree: dict[str, Any], model: type[BaseModel], where: st
             _refuse_unknown_keys(value, section, where, dotted + ".")
 
 
+# Pydantic's words for what nobody has typed: a class of ours, a tuple.
+_PLAINLY = {
+    "model_type": "is a section; set its keys, each as section.key",
+    "tuple_type": "expected a list in brackets, such as [a, b]",
+}
+_UNION = re.compile(r"^(constrained-\w+|literal\[|\w+\[|function-)")  # How it names the members of one.
+
+
 def _sentence(error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the config"
-    message = first["msg"].removeprefix("Value error, ")
+    first, *others = error.errors()
+    key = _key(first)
+    messages = [_message(first), *(_message(other) for other in others if others and _key(other) == key)]
+    message = " or ".join(dict.fromkeys(messages))
     got = "" if not first["loc"] or isinstance(first["input"], dict) else f", got {first['input']!r}"
-    return f"{where}: {key}: {message[0].lower()}{message[1:]}{got}."
+    return f"{where}: {key or 'the config'}: {message}{got}."
+
+
+def _key(error: ErrorDetails) -> str:
+    return ".".join(str(part) for part in error["loc"] if not _UNION.match(str(part)))
+
+
+def _message(error: ErrorDetails) -> str:
+    told = _PLAINLY.get(error["type"], error["msg"].removeprefix("Value error, "))
+    return told[0].lower() + told[1:]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from anogan.config.section import Section
 
@@ -34,6 +34,14 @@ class MonitorConfig(Section):
     alarms: dict[AlarmKind, AlarmPolicy] = Field(
         default_factory=dict, description="What an alarm does, where not its default (docs/training.md)."
     )
+
+    @field_validator("alarms", mode="before")
+    @classmethod
+    def _off_as_yaml_reads_it(cls, alarms: Any) -> Any:
+        """YAML 1.1 takes an `off` without quotes for false."""
+        if not isinstance(alarms, dict):
+            return alarms
+        return {kind: "off" if policy is False else policy for kind, policy in alarms.items()}
 
     @model_validator(mode="after")
     def _non_finite_is_repaired(self) -> MonitorConfig:

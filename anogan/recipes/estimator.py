@@ -53,7 +53,9 @@ class AnoganDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     def score_samples(self, X: Sequence[NDArray[np.generic]]) -> NDArray[np.float64]:  # noqa: N803
         """Minus the anomaly score, (n,); higher is more normal."""
         check_is_fitted(self)
-        return np.array([-inspection.score for inspection in self.scorer_.score(list(X))])
+        _refuse_paths(X)
+        images = X if isinstance(X, np.ndarray) else list(X)
+        return np.array([-inspection.score for inspection in self.scorer_.score(images)])
 
     def decision_function(self, X: Sequence[NDArray[np.generic]]) -> NDArray[np.float64]:  # noqa: N803
         """`score_samples` minus `offset_`, (n,); below 0 is rejected."""
@@ -71,8 +73,19 @@ class AnoganDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return tags
 
 
+def _refuse_paths(images: object) -> None:
+    some = images if isinstance(images, list | tuple) else [images]
+    if path := next((one for one in some if isinstance(one, str | Path)), None):
+        raise ShapeError(
+            f"Images are expected as (H, W, C) arrays, and {str(path)!r} is a path; `scorer_.score_file` takes "
+            "a file."
+        )
+
+
 def _as_folder(images: Sequence[NDArray[np.generic]], folder: Path) -> Path:
     """Files of the arrays: the split, the hashes and the refusal of leaks work on files."""
+    if not len(images):
+        raise ShapeError("There are no images to train on; give (H, W, C) arrays of good parts.")
     folder.mkdir()
     for index, image in enumerate(images):
         array = np.asarray(image)

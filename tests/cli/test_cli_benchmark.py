@@ -67,3 +67,12 @@ def test_a_file_has_no_pytorch_to_compile(tmp_path: Path, cli: Run) -> None:
 
     assert shown.code == 2
     assert "no PyTorch to compile" in shown.stderr
+
+
+def test_the_model_may_be_an_option_as_elsewhere_but_not_both(model: Path, parts: Path, cli: Run) -> None:
+    measured = cli("benchmark", "-m", model, "--data", parts, "--batch", 1, "--seconds", 0, "--json")
+    both = cli("benchmark", model, "--model", model)
+
+    assert measured.code == 0
+    assert both.code == 2
+    assert "were both given; choose one" in " ".join(both.stderr.split())

@@ -1,5 +1,8 @@
 """The detector keeps scikit-learn's conventions for outlier detectors."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.base import clone, is_outlier_detector
@@ -46,3 +49,23 @@ def test_clone_keeps_the_settings_and_forgets_the_training(fitted: AnoganDetecto
 def test_fit_refuses_what_is_no_image() -> None:
     with pytest.raises(ShapeError, match="Image 0"):
         AnoganDetector(tiny_config()).fit([np.zeros((8, 8))])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (part(1), "put a single image into a list"),
+        ("test/good", "'test/good' is a path"),
+        (["test/good/1.png"], "'test/good/1.png' is a path"),
+        ([Path("1.png")], "'1.png' is a path"),
+    ],
+    ids=["one image", "folder", "files", "paths"],
+)
+def test_prediction_explains_what_it_takes(given: Any, words: str, fitted: AnoganDetector) -> None:
+    with pytest.raises(ShapeError, match=words):
+        fitted.predict(given)
+
+
+def test_no_images_are_told_as_such() -> None:
+    with pytest.raises(ShapeError, match="There are no images to train on"):
+        AnoganDetector(tiny_config()).fit([])
