@@ -77,8 +77,8 @@ def _refuse_paths(images: object) -> None:
     some = images if isinstance(images, list | tuple) else [images]
     if path := next((one for one in some if isinstance(one, str | Path)), None):
         raise ShapeError(
-            f"Images are expected as (H, W, C) arrays, and {str(path)!r} is a path; `scorer_.score_file` takes "
-            "a file."
+            f"Images are expected as (H, W, C) arrays, and {str(path)!r} is a path; a file goes to "
+            "`scorer_.score_file`."
         )
 
 

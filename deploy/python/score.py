@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime
 
 SEAL = 83  # Bytes at the end: the name and the SHA-256 of all before them.
+SMALLEST = 8  # Pixels along a side.
 VERDICTS = ("pass", "review", "reject")
 DTYPES = {"tensor(uint8)": np.uint8, "tensor(uint16)": np.uint16}
 
@@ -52,6 +53,8 @@ def read(path: Path, channels: int) -> np.ndarray:
 def score(session: onnxruntime.InferenceSession, path: Path) -> dict[str, object]:
     wanted = session.get_inputs()[0]
     image = read(path, wanted.shape[3])
+    if min(image.shape[:2]) < SMALLEST:
+        raise ValueError(f"is {image.shape[1]}x{image.shape[0]} pixels, too small to show a part")
     if image.dtype != DTYPES[wanted.type]:
         raise ValueError(f"holds {image.dtype} pixels, the model takes {wanted.type}")
     for got, side in zip(image.shape, wanted.shape[1:], strict=True):
@@ -70,6 +73,13 @@ def score(session: onnxruntime.InferenceSession, path: Path) -> dict[str, object
     return line | {name: bool(found[name][0]) for name in ("registered", "in_distribution") if name in found}
 
 
+def files(path: Path) -> list[Path]:
+    """What a camera wrote into a folder; hidden files are others', such as the thumbnails of a share."""
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+
+
 def main(model: str, *names: str) -> int:
     try:
         session = load(model)
@@ -77,12 +87,13 @@ def main(model: str, *names: str) -> int:
         print(error, file=sys.stderr)
         return 2
     paths: list[Path] = []
+    code = 0
     for name in names:
-        folder = Path(name)
-        paths += sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else [folder]
-    if not paths:  # A folder that the camera does not fill must not look like parts that pass.
-        print("there is no image to score", file=sys.stderr)
-    code = 0 if paths else 2
+        found = files(Path(name))
+        if not found:  # A camera that wrote nothing must not look like parts that pass.
+            print(f"there is no image to score in {name}", file=sys.stderr)
+            code = 2
+        paths += found
     for path in paths:
         try:
             line = score(session, path)

@@ -205,6 +205,24 @@ def test_a_folder_that_no_camera_fills_does_not_look_like_parts_that_pass(
     assert run(*words, scorer_file, tmp_path)[:2] == (2, [])
 
 
+def test_python_program_leaves_out_what_is_no_part(
+    repository: Path, scorer_file: Path, tmp_path: Path
+) -> None:
+    full, empty = tmp_path / "camera 1", tmp_path / "camera 2"
+    full.mkdir()
+    empty.mkdir()
+    image = random_images(1, SIZE)[0]
+    for name, picture in (("0.png", image), (".0.png", image), ("1.png", image[:1, :1])):
+        write_image(full / name, picture)
+    program = repository / "deploy" / "python" / "score.py"
+    code, lines, errors = run(sys.executable, program, scorer_file, full, empty)
+
+    assert code in (1, 2)
+    assert [Path(str(line["path"])).name for line in lines] == ["0.png", "1.png"]
+    assert "1x1 pixels, too small" in str(lines[1]["error"])
+    assert f"there is no image to score in {empty}" in errors
+
+
 def test_examples_are_short_enough_to_read(repository: Path) -> None:
     for name in ("cpp/score.cpp", "python/score.py"):
         assert len((repository / "deploy" / name).read_text(encoding="utf-8").splitlines()) < MAX_LINES
