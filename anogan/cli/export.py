@@ -109,6 +109,8 @@ def command(
         typer.echo(json.dumps(_facts(exported), allow_nan=False))
     else:
         _print(exported)
+        if triton is not None:
+            stdout().print(f"A model repository for Triton is in {triton}.")
 
 
 def _chosen(precision: Precision, *, int8: bool) -> ExportPrecision:

@@ -46,5 +46,6 @@ def command(
         f"{folder} holds {n_good} good boards, and to test {n_test_good} good ones and {n_per_kind} of each "
         f"of {len(DEFECT_KINDS)} defects: {', '.join(DEFECT_KINDS)}."
     )
-    out.print("Next:")
-    out.print("  " + shell_line(["anogan", "fit", "--data", folder]))
+    if n_good:
+        out.print("Next:")
+        out.print("  " + shell_line(["anogan", "fit", "--data", folder]))

@@ -204,6 +204,8 @@ def plan_sample_set(*, n_good: int, n_test_good: int, n_per_kind: int, seed: int
     total = n_good + n_test_good + n_per_kind * len(DEFECT_KINDS)
     if total > MAX_IMAGES:
         raise ConfigError(f"the set would hold {total} images; ask for at most {MAX_IMAGES}.")
+    if not total:
+        raise ConfigError("the set would hold no image; ask for good boards, or some of each kind of defect.")
     seeds = iter(range(seed * MAX_IMAGES, seed * MAX_IMAGES + total))
     items = [SampleItem(Path("good") / f"{i:03d}.jpg", next(seeds)) for i in range(n_good)]
     items += [SampleItem(Path("test", "good") / f"{i:03d}.jpg", next(seeds)) for i in range(n_test_good)]

@@ -162,7 +162,7 @@ def _what_is_resized_away(config: Config, images: _FirstLook) -> list[str]:
     if 2 * len(lost) <= len(images.infos):  # One large photograph among others is no reason for advice.
         return []
     return [
-        f"They are seen at {size[1]} x {size[0]} pixels, where a defect narrower than {max(lost)} of theirs "
-        "hardly shows: train on the part of the picture that matters, or take "
+        f"The images are seen at {size[1]} x {size[0]} pixels, where a defect narrower than {max(lost)} of "
+        "theirs hardly shows: train on the part of the picture that matters, or take "
         f"--config {DEFAULT_CONFIG}, which sees every pixel but not where it lies."
     ]

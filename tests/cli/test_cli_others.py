@@ -252,6 +252,12 @@ def test_sample_leaves_a_folder_with_files_alone(cli: Any) -> None:
     _one_mistake(cli("sample", "mine"), "mine is not an empty folder")
 
 
+def test_sample_draws_no_empty_set(cli: Any) -> None:
+    none = ["--n-good", 0, "--n-test-good", 0, "--n-per-kind", 0]
+    _one_mistake(cli("sample", "boards", *none), "would hold no image")
+    assert not Path("boards").exists()
+
+
 def test_sample_refuses_a_size_that_cannot_be_drawn(cli: Any) -> None:
     _one_mistake(cli("sample", "boards", "--size", 10), "96 to 1024")
     assert not Path("boards").exists()

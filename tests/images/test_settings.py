@@ -119,7 +119,7 @@ def test_fine_defects_that_are_resized_away_are_told(tmp_path: Path) -> None:
 
     assert note is not None
     assert note.startswith(
-        f"{ONE_DESIGN}, so the settings are those of --config aligned. They are seen at 256 x 256"
+        f"{ONE_DESIGN}, so the settings are those of --config aligned. The images are seen at 256 x 256"
     )
     assert "a defect narrower than 7 of theirs hardly shows" in note, "800 pixels for 256, and two of those"
 
