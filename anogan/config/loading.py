@@ -132,7 +132,7 @@ _UNION = re.compile(r"^(constrained-\w+|literal\[|\w+\[|function-)")  # How it n
 def _sentence(error: ValidationError, where: str) -> str:
     first, *others = error.errors()
     key = _key(first)
-    messages = [_message(first), *(_message(other) for other in others if others and _key(other) == key)]
+    messages = [_message(first), *(_message(other) for other in others if _key(other) == key)]
     message = " or ".join(dict.fromkeys(messages))
     got = "" if not first["loc"] or isinstance(first["input"], dict) else f", got {first['input']!r}"
     return f"{where}: {key or 'the config'}: {message}{got}."
