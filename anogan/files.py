@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Where files go by default, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from anogan.errors import StorageError
+
+DEFAULT_MODEL = Path("anogan-model")
+DEFAULT_REPORT = Path("anogan-report")
 
 
 @contextlib.contextmanager

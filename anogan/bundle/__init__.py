@@ -12,7 +12,6 @@ hashes find damage, not forgery: whoever can write the folder can also write a m
 
 from anogan.bundle.manifest import MANIFEST, SCHEMA_VERSION
 from anogan.bundle.store import (
-    DEFAULT_MODEL,
     Bundle,
     bundle_digest,
     check_save_target,
@@ -23,7 +22,6 @@ from anogan.bundle.store import (
 )
 
 __all__ = [
-    "DEFAULT_MODEL",
     "MANIFEST",
     "SCHEMA_VERSION",
     "Bundle",

@@ -30,8 +30,7 @@ from anogan.bundle.manifest import (
 )
 from anogan.config import Config, config_of_model, config_to_dict
 from anogan.errors import BundleError, ConfigError, StorageError
-
-DEFAULT_MODEL = Path("anogan-model")
+from anogan.files import DEFAULT_MODEL
 
 _T = TypeVar("_T")
 _TENSORS = ".safetensors"

@@ -18,6 +18,7 @@ from anogan.cli._plain import finite
 from anogan.cli._progress import TrainingProgress
 from anogan.cli._terminal import stdout
 from anogan.errors import ConfigError
+from anogan.files import DEFAULT_REPORT
 
 if TYPE_CHECKING:
     from anogan.config import Config
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 NAME = "compare"
 EXAMPLE = "anogan compare demo --data pcb --baselines --variant no-search:search.steps=0"
-DEFAULT_REPORT = Path("anogan-report")
 _IMAGE_FIGURES = (
     "image_auroc",
     "image_aupr",

@@ -13,20 +13,20 @@ from anogan.cli._options import ConfigOption, SetOption
 from anogan.cli._progress import TrainingProgress, duration
 from anogan.cli._promise import promise_sentences
 from anogan.cli._terminal import print_error, print_note, shell_line, stdout
+from anogan.files import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from anogan.recipes import FitResult
 
 NAME = "fit"
 EXAMPLE = "anogan fit --data pcb/good --out anogan-model --false-reject 0.01"
-DEFAULT_OUT = Path("anogan-model")
 
 
 def command(
     data: Annotated[
         Path, typer.Option("--data", "-d", help="Folder of good images, or a data set with good/ in it.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the model folder goes.")] = DEFAULT_OUT,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the model folder goes.")] = DEFAULT_MODEL,
     config: ConfigOption = None,
     set_: SetOption = None,
     resume: Annotated[

@@ -23,11 +23,11 @@ from anogan.cli._score_lines import CsvLines, JsonLines, Lines, TableLines
 from anogan.cli._score_report import ReportPages
 from anogan.cli._terminal import print_error, print_note, stdout
 from anogan.errors import ConfigError, StorageError
+from anogan.files import DEFAULT_REPORT
 from anogan.inspection import Verdict
 
 NAME = "score"
 EXAMPLE = 'anogan score image.png line-3/ "archive/*.tif" --out heatmaps'
-DEFAULT_OUT = Path("anogan-report")
 REJECTED = 1
 _UNDRAWN = "heatmap"  # Beside the verdicts and `error` in what is counted.
 
@@ -86,7 +86,7 @@ def command(
     """
     _refuse_unfit(threshold, json_=json_, csv_=csv_)
     if out is None and not (json_ or csv_):
-        out = DEFAULT_OUT
+        out = DEFAULT_REPORT
     folder = out if heatmaps else None
     from anogan.images.folders import find_images
 
@@ -158,7 +158,7 @@ def _without_own(images: list[Path], named: list[str], model: Path, heatmaps: Pa
 
     def is_own(path: Path) -> bool:
         place = path.resolve()
-        drawn = (folder is not None and place.is_relative_to(folder)) or DEFAULT_OUT.name in place.parts
+        drawn = (folder is not None and place.is_relative_to(folder)) or DEFAULT_REPORT.name in place.parts
         return (drawn and is_heatmap(place)) or "ground_truth" in path.parts or place.is_relative_to(model)
 
     others = [path for path in images if path in asked_for or not is_own(path)]

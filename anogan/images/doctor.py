@@ -81,8 +81,8 @@ def examine(root: Path, *, seed: int = 0, config: Config | None = None) -> Docto
     folder = Folder(root, looks, config or Config(), seed, dataset.variants)
     for finder in FINDERS:
         findings.extend(finder(folder))
-    if (told := passed_over_sentence(dataset)) is not None:
-        findings.append(Finding("passed-over", "warning", told, passed_over(dataset)))
+    if paths := passed_over(dataset):
+        findings.append(Finding("passed-over", "warning", passed_over_sentence(dataset, paths), paths))
     findings.sort(key=lambda finding: _ORDER.index(finding.severity))
     return DoctorReport(root, len(dataset.good), len(dataset.test), tuple(findings))
 

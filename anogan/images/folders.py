@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anogan.errors import DataError, ImageError
+from anogan.files import DEFAULT_MODEL, DEFAULT_REPORT
 from anogan.images.decode import IMAGE_SUFFIXES, read_as_stored
 
 GOOD = "good"
@@ -94,13 +95,11 @@ def passed_over(dataset: Dataset) -> tuple[Path, ...]:
 
 def _is_written_by_us(path: Path, root: Path) -> bool:
     """Whether it lies where `fit` and `score` write, run in the folder of images."""
-    return path.relative_to(root).parts[0].startswith(("anogan-model", "anogan-report"))
+    return path.relative_to(root).parts[0].startswith((DEFAULT_MODEL.name, DEFAULT_REPORT.name))
 
 
-def passed_over_sentence(dataset: Dataset) -> str | None:
-    """What to tell of `passed_over`, if there are any."""
-    if not (paths := passed_over(dataset)):
-        return None
+def passed_over_sentence(dataset: Dataset, paths: Sequence[Path]) -> str:
+    """What to tell of the images that were `passed_over`, at least one."""
     where = dataset.good[0].parent if not dataset.variants else dataset.good[0].parent.parent
     images = f"{len(paths)} image{'' if len(paths) == 1 else 's'}"
     return f"Of {dataset.root} only what lies in {where} is used: {images}, first {paths[0]}, lie elsewhere."

@@ -132,8 +132,7 @@ def regrind(canvas: Canvas) -> tuple[Image, Mask]:
     lean = rng.normal(0, 0.1) if rng.random() < 0.8 else rng.normal(0, 0.5)
     away = (along + lean * crosswise(along)) * rng.choice([-1, 1])
     away /= np.linalg.norm(away)
-    far, beside = _coordinates(canvas, away), _coordinates(canvas, crosswise(away))
-    wave = rng.normal(0, 3) * np.sin(beside / rng.uniform(10, 60) + rng.uniform(0, 2 * math.pi))
+    far, _, wave = _waving(canvas, away, 3)
     beyond = far + wave - far.max() + rng.uniform(0.12, 0.6) * float(np.ptp(far))
     light = cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(4, 16)).reshape(canvas.image.shape)
     own = canvas.image - light
@@ -165,8 +164,7 @@ def _beyond_a_line(canvas: Canvas, along: NDArray[np.float64]) -> Mask:
     rng = canvas.rng
     lean = rng.normal(0, 0.08)
     away = (along + lean * crosswise(along)) * rng.choice([-1, 1])
-    far, beside = _coordinates(canvas, away), _coordinates(canvas, crosswise(away))
-    wave = rng.normal(0, 2) * np.sin(beside / rng.uniform(10, 60) + rng.uniform(0, 2 * math.pi))
+    far, beside, wave = _waving(canvas, away, 2)
     # The whole image would be a brighter good one.
     depth = min(canvas.config.max_size * rng.uniform(0.3, 2.5), 0.7 * float(np.ptp(far)))
     where = far + wave > far.max() - depth
@@ -175,6 +173,16 @@ def _beyond_a_line(canvas: Canvas, along: NDArray[np.float64]) -> Mask:
         start = rng.uniform(beside.min(), beside.max() - width)
         where &= (beside > start) & (beside < start + width)
     return np.asarray(where)
+
+
+def _waving(
+    canvas: Canvas, away: NDArray[np.float64], swing: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """How far each pixel lies in a direction, and beside it, and how much a line across waves, (H, W)."""
+    rng = canvas.rng
+    far, beside = _coordinates(canvas, away), _coordinates(canvas, crosswise(away))
+    wave = rng.normal(0, swing) * np.sin(beside / rng.uniform(10, 60) + rng.uniform(0, 2 * math.pi))
+    return far, beside, wave
 
 
 def _spot(canvas: Canvas) -> Mask:

@@ -22,7 +22,7 @@ from anogan.calibration import (
 )
 from anogan.config import Config, config_from_dict
 from anogan.errors import CalibrationError, ConfigError, DataError
-from anogan.images.folders import GOOD, passed_over_sentence, scan_dataset
+from anogan.images.folders import GOOD, passed_over, passed_over_sentence, scan_dataset
 from anogan.images.split import file_digest, parts_of
 from anogan.recipes.cross_fit import Crossed, why_not_together
 from anogan.recipes.good_images import TRAINED_ON, hashes_in, part_names, refuse_test_folder, require_usable
@@ -278,8 +278,8 @@ def _fresh_images(
     images = dataset.good
     if not images:  # Its test images are no substitute, and some of them are defective.
         raise DataError(f"{data} holds test/ but no good/; name a folder of good images, or add good/ there.")
-    if (told := passed_over_sentence(dataset)) is not None:
-        event(told)
+    if unused := passed_over(dataset):
+        event(passed_over_sentence(dataset, unused))
     return images, parts_of(images, bundle.config.split.part_of), _fresh_hashes(bundle, images)
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from anogan.bundle import DEFAULT_MODEL, Bundle, check_save_target, save_bundle
+from anogan.bundle import Bundle, check_save_target, save_bundle
 from anogan.calibration import CROSS_FITTED, HELD_OUT, Calibration, images_needed
 from anogan.config import FEWEST_TO_COMPARE, Config, Override
 from anogan.errors import ConfigError
+from anogan.files import DEFAULT_MODEL
 from anogan.gan.alarms import health, health_sentence
 from anogan.gan.device import pick_device, set_threads
 from anogan.gan.keeping import best_head_look, kept_record
@@ -25,7 +26,7 @@ from anogan.gan.loop import History
 from anogan.gan.processes import share_out, together
 from anogan.images.decode import unused_bits
 from anogan.images.exposure import too_bright, white_share
-from anogan.images.folders import passed_over_sentence, scan_dataset
+from anogan.images.folders import passed_over, passed_over_sentence, scan_dataset
 from anogan.images.registration import Pixels
 from anogan.images.settings import fitting_config
 from anogan.images.split import Split, n_parts
@@ -123,8 +124,8 @@ def fit(
     refuse_test_folder(data, "give {root}, of which the good ones alone are taken")
     dataset = scan_dataset(data)
     config = with_variants(config, dataset)
-    if (told := passed_over_sentence(dataset)) is not None:
-        reporter.event(told)
+    if unused := passed_over(dataset):
+        reporter.event(passed_over_sentence(dataset, unused))
     split = split_dataset(dataset, config)
     hashes = hashes_of(split)
     refuse_leak(dataset, hashes)
@@ -149,8 +150,8 @@ def fit(
         calibration = _calibrate(scorer, split, _crossed(scorer, split, good, trained, reporter), reporter)
         seconds = time.monotonic() - started + saved  # As if it had trained all by itself.
         metadata = _metadata(run, split, hashes, image_size, data, seconds) | picked
-        metadata |= {"calibrated_on": CROSS_FITTED if calibration.estimate.n_trained else HELD_OUT}
-        metadata |= {RUN: digest}
+        calibrated_on = CROSS_FITTED if calibration.estimate.n_trained else HELD_OUT
+        metadata |= {"calibrated_on": calibrated_on, RUN: digest}
         save_bundle(out, _bundle(scorer, calibration, metadata, _attachments(run, scorer, split)))
         shutil.rmtree(run.work, ignore_errors=True)
         if metadata["health"]["verdict"] != "healthy":

@@ -68,12 +68,12 @@ def work_folder(out: Path, digest: str, resume: bool, reporter: Reporter) -> Pat
         raise BundleError(
             f"{work} belongs to another config or other images; resume with those, or leave out --resume."
         )
-    if resume and not note.is_file() and _made(out) == digest:
-        raise BundleError(
-            f"{out} is finished: it holds the model of these images and settings, and no checkpoint is left; "
-            "leave out --resume to train it anew."
-        )
     if resume and not note.is_file():
+        if _made(out) == digest:
+            raise BundleError(
+                f"{out} is finished: it holds the model of these images and settings, and no checkpoint is "
+                "left; leave out --resume to train it anew."
+            )
         reporter.event(f"{work} holds no checkpoint to go on from, so training starts at the beginning.")
     try:
         if not resume and work.is_dir():

@@ -207,13 +207,13 @@ def test_one_file_by_two_paths_is_found_once(tmp_path: Path, monkeypatch: pytest
 
 def test_images_that_nothing_uses_are_told(tmp_path: Path) -> None:
     good = draw_many(tmp_path / "days", 5)
-    assert passed_over_sentence(scan_dataset(tmp_path / "days")) is None
+    assert passed_over(scan_dataset(tmp_path / "days")) == ()
     draw(tmp_path / "days" / "anogan-report" / "0_heatmap.png")
     draw(tmp_path / "days" / "anogan-model" / "samples.png")
     deeper = [draw(tmp_path / "days" / day / "1.png") for day in ("mon", "tue")]
     data = scan_dataset(tmp_path / "days")
     assert (list(data.good), list(passed_over(data))) == (good, deeper)
-    assert f"2 images, first {deeper[0]}, lie elsewhere" in str(passed_over_sentence(data))
+    assert f"2 images, first {deeper[0]}, lie elsewhere" in passed_over_sentence(data, deeper)
 
 
 def test_images_beside_good_are_told_and_ground_truth_is_not(product: Path) -> None:
