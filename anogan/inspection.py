@@ -63,14 +63,15 @@ class Inspection:
         residual_score: R(x), mean |x - G(z)| of the worst tile, in [0, 2] (Schlegl et al. 2017, eq. 2).
         discrimination_score: D(x), mean feature difference of the worst tile (eq. 4 with hidden layers).
         steps_used: Latent-search steps taken for the slowest tile.
+        brightness: Mean of the image as it came, a share of the greatest value, in [0, 1].
         ms: Wall time of this image, milliseconds.
         anomaly_map: (H, W) float32 at the input's resolution, in standard deviations of good parts.
         reconstruction: (H, W, C) of the input's dtype, G(z) at the input's resolution.
         path: Where the image came from, if from a file.
         anomaly_score: (1 - lambda) R + lambda D of the worst tile, the paper's A(x).
         registered: Whether the part could be laid over the reference; None for models that do not register.
-        in_distribution: Whether residual and discrimination score lie about where those of good images do; if
-            not, look at the camera, the light and the part. None for models without such limits.
+        in_distribution: Whether brightness, residual and discrimination score lie about where those of good
+            images do; if not, look at camera, light and part. None for models without such limits.
     """
 
     score: float
@@ -80,6 +81,7 @@ class Inspection:
     discrimination_score: float
     anomaly_score: float
     steps_used: int
+    brightness: float
     ms: float
     anomaly_map: NDArray[np.float32] = field(repr=False, compare=False)
     reconstruction: NDArray[np.generic] = field(repr=False, compare=False)
@@ -109,6 +111,7 @@ class Inspection:
             "discrimination_score": self.discrimination_score,
             "anomaly_score": self.anomaly_score,
             "steps_used": self.steps_used,
+            "brightness": self.brightness,
             "ms": self.ms,
         }
         told = {"registered": self.registered, "in_distribution": self.in_distribution}

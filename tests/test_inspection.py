@@ -26,6 +26,7 @@ def _inspection(**changes: Any) -> Inspection:
         "discrimination_score": 0.2,
         "anomaly_score": 0.11,
         "steps_used": 5,
+        "brightness": 0.4,
         "ms": 3.0,
         "anomaly_map": np.zeros((4, 5), np.float32),
         "reconstruction": np.zeros((4, 5, 3), np.uint8),

@@ -43,6 +43,13 @@ def test_one_score_far_out_on_either_side_is_enough(name: str, value: float) -> 
     assert within(good_limits(SPREAD), ordinary | {name: value}) is False
 
 
+def test_no_limit_lies_above_what_a_score_can_be() -> None:
+    bright = {"residual_score": RNG.uniform(1.6, 1.9, 40), "brightness": RNG.uniform(0.7, 0.9, 40)}
+    highest = {name: pair[1] for name, pair in good_limits(bright).items()}
+
+    assert highest == {"residual_score": 2.0, "brightness": 1.0}
+
+
 def test_photographs_of_one_part_count_as_one() -> None:
     parts = [f"part {number // 6}" for number in range(240)]
     means = RNG.lognormal(-4, 0.5, 40)

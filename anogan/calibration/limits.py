@@ -1,7 +1,8 @@
-"""What the search leaves over on good images: an image far outside of that is no photograph of such a part.
+"""What the search leaves over on good images, and how bright they are: one far outside shows no such part.
 
 A threshold on defects says nothing of a lens cap. G redraws a black frame nearly to the pixel and cannot
-redraw noise, while a head that learned to mark defects may see none in either.
+redraw noise, while a head that learned to mark defects may see none in either. Where `images.exposure` makes
+all images alike in brightness, only what it was before tells a black frame.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-LIMITED = ("residual_score", "discrimination_score")
-"""The scores that have limits, as an inspection names them."""
+_GREATEST = {"residual_score": 2.0, "discrimination_score": np.inf, "brightness": 1.0}
+LIMITED = tuple(_GREATEST)
+"""What has limits, as an inspection names it."""
 FEWEST = 20  # Good parts; the extremes of fewer say little of the next one.
 _LEAST_FACTOR = 1.5  # Lamps age and lenses get dusty: half as much again is no other part.
 # Tukey's fence (1977, section 2C), in quartile distances, or in logarithms of 1.5 if that is more.
@@ -38,8 +40,9 @@ def good_limits(
         the lower quartile of the parts (each by its median), or by 1.5 if that is more; float32 values.
         Nothing of fewer than 20 parts, or where a score is not finite.
 
-        Of log-normal scores of good parts 1 in 70 lies outside by one of two scores with limits from 20
-        images, 1 in 230 with 40, 800 with 80, 9000 with 400. What lies far out itself sets no limit.
+        Of log-normal scores of good parts 1 in 38 lies outside by one of three scores with limits from 20
+        images, 1 in 150 with 40, 540 with 80, 7000 with 400; of scores that vary less than the factor of 1.5
+        next to none. What lies far out itself sets no limit.
     """
     found = {}
     for name in (name for name in LIMITED if name in scores):
@@ -52,7 +55,7 @@ def good_limits(
         # One black frame among the good ones must not make all black frames good ones.
         logs = logs[(logs >= lower - _FAR_OUT * margin) & (logs <= upper + _FAR_OUT * margin)]
         low, high = np.exp([logs.min() - margin, logs.max() + margin]).astype(np.float32)
-        found[name] = (float(low) if low > _TINY else 0.0, float(high))
+        found[name] = (float(low) if low > _TINY else 0.0, min(float(high), _GREATEST[name]))
     return found
 
 

@@ -25,6 +25,7 @@ COLUMNS = (
     "discrimination_score",
     "anomaly_score",
     "steps_used",
+    "brightness",
     "ms",
     "error",
     "registered",

@@ -85,6 +85,7 @@ class Cut:
         tiles: (T, C + K, t, t) in [-1, 1], of all images, scale by scale.
         height: Of the images at network resolution, int64 scalar.
         width: The same.
+        brightness: `anogan.images.exposure.brightness` of each image, (N, 1, 1, 1).
         gain: What each image was multiplied with, (N, 1, 1, 1); None where each keeps its own exposure.
         pose: How each part lies; None for a model that does not register.
     """
@@ -93,6 +94,7 @@ class Cut:
     tiles: str
     height: str
     width: str
+    brightness: str
     gain: str | None
     pose: Pose | None
 
@@ -116,9 +118,9 @@ def build_scorer(
     Inputs: `image` (N, H, W, C) uint8 or uint16; optional `threshold`, `review_threshold` (float32
     scalars) and `steps` (int64 scalar); for a model with variants `variant` (N,) int64, their places in
     `network.variants`. Outputs: `score`, `verdict` (0 pass, 1 review, 2 reject),
-    `residual_score`, `discrimination_score`, `anomaly_score`, `steps_used`, for a model that registers
-    `registered` and for one with limits `in_distribution` (N,); `anomaly_map` (N, H, W); `reconstruction`
-    (N, H, W, C) of the image's type.
+    `residual_score`, `discrimination_score`, `anomaly_score`, `steps_used`, `brightness`, for a
+    model that registers `registered` and for one with limits `in_distribution` (N,); `anomaly_map`
+    (N, H, W); `reconstruction` (N, H, W, C) of the image's type.
 
     Args:
         model: Frozen networks.
@@ -174,6 +176,7 @@ def outputs(config: Config, calibration: Calibration) -> list[onnx.ValueInfoProt
         "discrimination_score": FLOAT,
         "anomaly_score": FLOAT,
         "steps_used": INT64,
+        "brightness": FLOAT,
     }
     if config.images.registration != "none":
         per_image["registered"] = BOOL
@@ -207,7 +210,8 @@ def _write(
 
 def cut_image(g: Graph, model: Model) -> Cut:
     """The tiles of the input `image`."""
-    gain = _exposure_gain(g, model.config)
+    bright = _brightness(g, model.config)
+    gain = _exposure_gain(g, model.config, bright)
     x, height, width = _sized_pixels(g, model, gain)
     top = 2.0**model.config.images.bit_depth - 1
     pose = None
@@ -216,7 +220,7 @@ def cut_image(g: Graph, model: Model) -> Cut:
         x = to_reference(g, x, pose)
     x = g.op("Sub", g.op("Mul", g.op("Div", x, g.f32(top)), g.f32(2)), g.f32(1))
     versions, tiles = _cut_versions(g, model.config, x, height, width)
-    return Cut(versions, tiles, height, width, gain, pose)
+    return Cut(versions, tiles, height, width, bright, gain, pose)
 
 
 def write_results(
@@ -243,6 +247,7 @@ def write_results(
         score = _unless_too_small(g, score, image, config)
     score = g.rename(score, "score")
     _write_tile_scores(g, tiles, versions)
+    g.rename(g.op("Reshape", image.brightness, g.i64([-1])), "brightness")
     decided = verdict(g, score, "threshold", "review_threshold")
     # What was not inspected as promised: laid in no place, or unlike all good images.
     if pose is not None:
@@ -340,15 +345,19 @@ def _sized_pixels(g: Graph, model: Model, gain: str | None) -> tuple[str, str, s
     return x, height, width
 
 
-def _exposure_gain(g: Graph, config: Config) -> str | None:
-    """`exposure_gain` of each image, (N, 1, 1, 1); None where each keeps its own exposure."""
-    if config.images.exposure == "keep":
-        return None
+def _brightness(g: Graph, config: Config) -> str:
+    """`brightness` of each image, (N, 1, 1, 1)."""
     total = g.op("ReduceSum", g.cast("image", DOUBLE), g.i64([1, 2, 3]), keepdims=1)
     numbers = g.op("ReduceProd", g.op("Shape", "image", start=1), keepdims=0)
     mean = g.cast(g.op("Div", total, g.cast(numbers, DOUBLE)), FLOAT)
-    mean = g.op("Div", mean, g.f32(2**config.images.bit_depth - 1))
-    return g.op("Div", g.f32(LEVEL), g.op("Max", mean, g.f32(DARKEST)))
+    return g.op("Div", mean, g.f32(2**config.images.bit_depth - 1))
+
+
+def _exposure_gain(g: Graph, config: Config, bright: str) -> str | None:
+    """`exposure_gain` of each image, (N, 1, 1, 1); None where each keeps its own exposure."""
+    if config.images.exposure == "keep":
+        return None
+    return g.op("Div", g.f32(LEVEL), g.op("Max", bright, g.f32(DARKEST)))
 
 
 def _search_in_chunks(g: Graph, networks: FoldedNetworks, config: Config, tiles: str, most: int) -> Found:

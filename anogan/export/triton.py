@@ -19,6 +19,7 @@ _SCALARS = {
     "discrimination_score": "TYPE_FP32",
     "anomaly_score": "TYPE_FP32",
     "steps_used": "TYPE_INT64",
+    "brightness": "TYPE_FP32",
 }
 
 

@@ -16,6 +16,13 @@ DARKEST = 0.01  # A mean below it counts as this: a covered lens must not become
 _MOST_WHITE = 0.02  # Share of a good image; lamps on bare metal leave less.
 
 
+def brightness(image: NDArray[Any], bit_depth: int) -> np.float32:
+    """Mean of an image (H, W, C), as a share of the greatest value that `bit_depth` holds, in [0, 1]."""
+    # Whole numbers: a sum of float32 rounds otherwise in every runtime, and beside other images of a batch.
+    total = image.sum(dtype=np.int64)
+    return np.float32(np.float32(np.float64(total) / image.size) / np.float32(2**bit_depth - 1))
+
+
 def exposure_gain(image: NDArray[Any], config: ImagesConfig) -> np.float32:
     """What to multiply an image with, so that it is as bright as all others.
 
@@ -28,10 +35,7 @@ def exposure_gain(image: NDArray[Any], config: ImagesConfig) -> np.float32:
     """
     if config.exposure == "keep":
         return np.float32(1)
-    top = np.float32(2**config.bit_depth - 1)
-    # Whole numbers: a sum of float32 rounds otherwise in every runtime, and beside other images of a batch.
-    total = image.sum(dtype=np.int64)
-    mean = np.float32(np.float64(total) / image.size) / top
+    mean = brightness(image, config.bit_depth)
     return np.float32(np.float32(LEVEL) / max(mean, np.float32(DARKEST)))
 
 

@@ -226,8 +226,8 @@ def calibrate_model(
 def _tell_what_counts_no_more(last: Calibration, new: Calibration, event: Callable[[str], None]) -> None:
     if last.limits and not new.limits:
         event(
-            f"Fewer than {FEWEST} good parts set no limits for what the search leaves over, so images "
-            "unlike all good ones, such as blank frames, are no longer told (in_distribution)."
+            f"Fewer than {FEWEST} good parts set no limits for brightness and what the search leaves over, "
+            "so images unlike all good ones, such as blank frames, are no longer told (in_distribution)."
         )
     if (now := new.estimate.n_good) < (before := last.estimate.n_good):
         event(

@@ -31,6 +31,7 @@ class Evidence:
         steps_used: Of the slowest tile.
         input_size: (H, W) of the image that came in.
         alignment: How the image was registered, or None where the model does not.
+        brightness: Mean of the image as it came, in [0, 1].
         ms: Its share of the wall time, milliseconds.
     """
 
@@ -41,6 +42,7 @@ class Evidence:
     anomaly_score: float
     steps_used: int
     input_size: tuple[int, int]
+    brightness: float
     ms: float
     alignment: Alignment | None = None
 
@@ -71,7 +73,7 @@ class Evidence:
         return found if promised or found is not Verdict.PASS else Verdict.REVIEW
 
     def in_distribution(self, limits: Limits) -> bool | None:
-        """Whether the search's scores lie within their limits; None without any."""
+        """Whether brightness and the search's scores lie within their limits; None without any."""
         return within(limits, {name: getattr(self, name) for name in LIMITED})
 
     @property

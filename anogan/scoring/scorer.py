@@ -18,7 +18,7 @@ from anogan.errors import CalibrationError, ConfigError, ImageError, ShapeError
 from anogan.gan.condition import condition_dim, image_of, tile_conditions, with_condition
 from anogan.gan.device import full_float32
 from anogan.images.decode import Pixels, as_model_image, read_image, several
-from anogan.images.exposure import sized_and_exposed
+from anogan.images.exposure import brightness, sized_and_exposed
 from anogan.images.registration import Alignment
 from anogan.images.resize import from_network, resize, to_network
 from anogan.images.tiling import TilePyramid
@@ -41,11 +41,13 @@ class _Prepared:
     Attributes:
         x: (C, h, w) in [-1, 1].
         gain: What its pixels were multiplied with.
+        brightness: As it came, in [0, 1].
         alignment: How it was registered, or None.
     """
 
     x: FloatMap
     gain: np.float32
+    brightness: float
     alignment: Alignment | None
 
 
@@ -178,6 +180,7 @@ class Scorer:
             discrimination_score=evidence.discrimination_score,
             anomaly_score=evidence.anomaly_score,
             steps_used=evidence.steps_used,
+            brightness=evidence.brightness,
             ms=evidence.ms + 1000 * (time.perf_counter() - started),
             anomaly_map=evidence.as_photographed(anomaly_map),
             reconstruction=from_network(reconstruction, self.config.images.bit_depth).astype(image.dtype),
@@ -249,7 +252,7 @@ class Scorer:
         alignment = None
         if self._aligner is not None:
             pixels, alignment = self._aligner.align(pixels, 2.0**bit_depth - 1)
-        return _Prepared(to_network(pixels, bit_depth), gain, alignment)
+        return _Prepared(to_network(pixels, bit_depth), gain, float(brightness(image, bit_depth)), alignment)
 
     def _check_size(self, size: tuple[int, int]) -> None:
         """Refuses an image that the model neither takes as it is nor resizes."""
@@ -334,6 +337,7 @@ class Scorer:
             steps_used=int(tiles["steps_used"].max()),
             input_size=input_size,
             ms=ms,
+            brightness=prepared.brightness,
             alignment=alignment,
         )
 

@@ -301,6 +301,7 @@ def _inspection(results: dict[str, NDArray[Any]], i: int, threshold: float, ms: 
         discrimination_score=float(results["discrimination_score"][i]),
         anomaly_score=float(results["anomaly_score"][i]),
         steps_used=int(results["steps_used"][i]),
+        brightness=float(results["brightness"][i]),
         ms=ms,
         anomaly_map=results["anomaly_map"][i],
         reconstruction=results["reconstruction"][i],

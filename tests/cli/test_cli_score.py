@@ -32,6 +32,7 @@ KEYS = [
     "discrimination_score",
     "anomaly_score",
     "steps_used",
+    "brightness",
     "ms",
 ]
 NEVER, ALWAYS = "--threshold=1e9", "--threshold=-1e9"
@@ -67,7 +68,7 @@ def test_csv_holds_what_json_holds(cli: Any, model: Path, good: Path) -> None:
 def test_every_key_of_an_inspection_has_its_column(capsys: pytest.CaptureFixture[str]) -> None:
     empty = np.zeros((0, 0), np.float32)
     found = Inspection(
-        1.0, 2.0, Verdict.REVIEW, 0.1, 0.1, 0.1, 3, 5.0, empty, empty, Path("1.png"), registered=False
+        1.0, 2.0, Verdict.REVIEW, 0.1, 0.1, 0.1, 3, 0.4, 5.0, empty, empty, Path("1.png"), registered=False
     )
     lines = CsvLines()
     lines.add(ScoredFile(Path("1.png"), found))

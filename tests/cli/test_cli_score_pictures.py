@@ -187,7 +187,7 @@ def test_a_report_of_other_search_steps_promises_nothing(cli: Any, model: Path, 
 def _inspection(score: float) -> Inspection:
     picture = np.full((8, 8, 3), 9, np.uint8)
     return Inspection(
-        score, 5.0, Verdict.PASS, 0.1, 0.1, 0.1, 2, 1.0, np.full((8, 8), score, np.float32), picture
+        score, 5.0, Verdict.PASS, 0.1, 0.1, 0.1, 2, 0.4, 1.0, np.full((8, 8), score, np.float32), picture
     )
 
 

@@ -128,6 +128,7 @@ def assert_agrees(
         for name in ("residual_score", "discrimination_score", "anomaly_score"):
             assert got[name][index] == pytest.approx(getattr(want, name), rel=tolerance, abs=tolerance)
         assert got["steps_used"][index] == want.steps_used
+        assert got["brightness"][index] == want.brightness
         difference = np.abs(got["anomaly_map"][index] - want.anomaly_map)
         assert np.median(difference) < 1e-5
         assert difference.max() < 100 * tolerance

@@ -97,6 +97,30 @@ def test_a_limit_that_is_no_number_passes_nothing(name: str, folder: Path) -> No
     assert session.run(["verdict"], given)[0].tolist() == [1, 1]
 
 
+def test_a_black_frame_is_reviewed_where_all_images_are_made_equally_bright(tmp_path: Path) -> None:
+    """At its own exposure noise of the sensor and a part under too little light look like any part."""
+    config = small_config(images={"channels": 3, "exposure": "mean"})
+    plain = build_torch_scorer(build_model(config, SIZE))
+    assert plain.calibration is not None
+    bright = [image // 2 + 60 for image in IMAGES]
+    dark = [image // 20 for image in bright]
+    assert [found.residual_score for found in plain.score(bright)] == pytest.approx(
+        [found.residual_score for found in plain.score(dark)], rel=0.3
+    )
+    limits = {"residual_score": (0.0, 2.0), "brightness": (0.2, 1.0)}
+    own = plain.with_calibration(replace(plain.calibration, limits=limits))
+    scorer = Scorer(own.model, own.calibration, threshold=1e9)
+    exported = export_scorer(own, tmp_path / "s.onnx", images=IMAGES)
+    station = StationScorer(exported.path, threshold=1e9)
+
+    for images, within in ((bright, True), (dark, False), ([np.zeros_like(bright[0])], False)):
+        for found in (*scorer.score(images), *station.score(images)):
+            assert found.in_distribution is within
+    assert [found.brightness for found in station.score([*bright, *dark])] == [
+        found.brightness for found in scorer.score([*bright, *dark])
+    ]
+
+
 @pytest.mark.parametrize("n", [19, 20])
 def test_limits_hold_good_images_of_the_cut_searches_too(n: int, tmp_path: Path) -> None:
     """Of a start far from every image more is left over than of a whole search."""

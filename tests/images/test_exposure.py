@@ -10,7 +10,7 @@ import pytest
 
 from anogan.config import ImagesConfig
 from anogan.gan.tiles import load_images
-from anogan.images.exposure import DARKEST, LEVEL, exposed, exposure_gain, too_bright, white_share
+from anogan.images.exposure import DARKEST, LEVEL, brightness, exposed, exposure_gain, too_bright, white_share
 from tests.export.conftest import small_config
 
 MEAN = ImagesConfig(exposure="mean")
@@ -18,6 +18,15 @@ MEAN = ImagesConfig(exposure="mean")
 
 def _picture(seed: int = 0, top: int = 120) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, top, (24, 31, 3), dtype=np.uint8)
+
+
+def test_brightness_is_the_mean_as_a_share_of_the_range() -> None:
+    picture = _picture()
+
+    assert brightness(picture, 8) == pytest.approx(picture.mean() / 255, rel=1e-6)
+    assert brightness(picture.astype(np.uint16) * 257, 16) == pytest.approx(picture.mean() / 255, rel=1e-6)
+    ends = [brightness(np.full((5, 7, 1), value, np.uint8), 8) for value in (0, 255)]
+    assert ends == [0, 1]
 
 
 def test_two_exposures_of_one_part_become_one_image() -> None:

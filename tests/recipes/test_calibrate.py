@@ -168,7 +168,7 @@ def test_twenty_good_images_set_limits_which_another_rate_keeps(own_model: Path,
     limits = load_bundle(own_model).calibration["limits"]
     rerated = calibrate_model(model=own_model, false_reject=0.4)
 
-    assert set(limits) == {"residual_score", "discrimination_score"}
+    assert set(limits) == {"residual_score", "discrimination_score", "brightness"}
     assert rerated.limits == fresh.limits == {name: tuple(pair) for name, pair in limits.items()}
     good = load(own_model).score([part(850), part(851)])
     noise = load(own_model).score([np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)])[0]

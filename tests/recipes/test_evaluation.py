@@ -116,7 +116,7 @@ class _Stub:
     def judge(self, _: object, image: Any) -> Inspection:
         score = next(self._scores)
         found = np.zeros(image.shape[:2], np.float32)
-        return Inspection(score, 1.0, decide(score, 1.0, 1.0), 0.0, 0.0, 0.0, 0, 1.0, found, image)
+        return Inspection(score, 1.0, decide(score, 1.0, 1.0), 0.0, 0.0, 0.0, 0, 0.5, 1.0, found, image)
 
 
 def test_a_score_that_is_no_number_is_told_with_its_file_and_the_others_count(data: Path) -> None:

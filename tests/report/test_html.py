@@ -84,6 +84,7 @@ def _inspection(score, name="a.png", size=(24, 32)):
         discrimination_score=0.2,
         anomaly_score=0.11,
         steps_used=20,
+        brightness=0.4,
         ms=12.0,
         anomaly_map=np.full(size, score, np.float32),
         reconstruction=np.full((*size, 3), 90, np.uint8),

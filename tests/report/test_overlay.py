@@ -44,6 +44,7 @@ def _inspection(image, anomaly_map=None, **changes):
         discrimination_score=0.2,
         anomaly_score=0.11,
         steps_used=20,
+        brightness=0.4,
         ms=12.0,
         anomaly_map=anomaly_map,
         reconstruction=image.copy(),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anogan.calibration import Calibration, combine, smooth, spread
 from anogan.config import Config
 from anogan.errors import CalibrationError, ImageError
-from anogan.images.exposure import sized_and_exposed
+from anogan.images.exposure import brightness, sized_and_exposed
 from anogan.images.registration import Aligner, Alignment
 from anogan.images.resize import to_network
 from anogan.inspection import Inspection
@@ -92,6 +92,7 @@ class BaselineScorer:
             discrimination_score=evidence.discrimination_score,
             anomaly_score=evidence.anomaly_score,
             steps_used=evidence.steps_used,
+            brightness=evidence.brightness,
             ms=evidence.ms + 1000 * (time.perf_counter() - started),
             anomaly_map=evidence.as_photographed(anomaly_map),
             reconstruction=image,
@@ -112,6 +113,7 @@ class BaselineScorer:
             steps_used=0,
             input_size=(image.shape[0], image.shape[1]),
             ms=1000 * (time.perf_counter() - started),
+            brightness=float(brightness(image, self.config.images.bit_depth)),
             alignment=alignment,
         )
 
