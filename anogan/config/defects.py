@@ -22,10 +22,9 @@ DefectKind = Literal[
     "bridge",
     "seam",
     "uneven",
-    "regrind",
 ]
 
-ON_REQUEST = frozenset({"bridge", "seam", "uneven", "regrind"})  # Drawn only where the config names them.
+ON_REQUEST = frozenset({"bridge", "seam", "uneven"})  # Drawn only where the config names them.
 
 
 class SyntheticDefectsConfig(Section):
@@ -36,10 +35,9 @@ class SyntheticDefectsConfig(Section):
         min_length=1,
         description="Leave out what cannot happen to your part. Name as well `bridge` where conductors are "
         "shorted or parted (a strip from one edge across to the next), and on ground, rolled or brushed "
-        "surfaces `seam` (a straight crack along the grain), `uneven` (worked more or less, up to a line "
-        "across the grain or in a spot) and `regrind` (streaks that end at a line across the grain, marked "
-        "along it). On binarised images `blur`, `contrast`, `shade`, `texture`, `uneven`, `regrind` and "
-        "`cut-paste` are left out: nothing of them shows there, or only what is good elsewhere.",
+        "surfaces `seam` (a straight crack along the grain) and `uneven` (worked more or less, up to a line "
+        "across the grain or in a spot). On binarised images `blur`, `contrast`, `shade`, `texture`, "
+        "`uneven` and `cut-paste` are left out: nothing of them shows there, or only what is good elsewhere.",
     )
     min_size: float = Field(3, gt=0, description="Smallest that matters.")
     max_size: float = Field(24, gt=0, description="Largest that is drawn.")

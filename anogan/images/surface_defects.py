@@ -21,8 +21,6 @@ from anogan.images.defect_canvas import (
     light_of,
 )
 
-BAND = 14  # Pixels beyond the line of `regrind` within which streaks are seen to end.
-
 
 def crack(canvas: Canvas) -> Image:
     """A thin line that wanders and forks, darker (or brighter) than what it crosses."""
@@ -118,53 +116,13 @@ def uneven(canvas: Canvas) -> Image:
     return blend(canvas, where, light * np.float32(1 + shift) + own * np.float32(gain) + streaks)
 
 
-def regrind(canvas: Canvas) -> tuple[Image, Mask]:
-    """Ground again up to a line across the grain: streaks end there, and others go on beyond it.
-
-    The new streaks are the part's own, mirrored, shifted and stretched across the grain. Beyond the line the
-    surface is as good as any other; only along it, where nothing fits, can anybody tell.
-
-    Returns:
-        The damaged image, and the mask (H, W) of what is changed but looks good.
-    """
-    rng = canvas.rng
-    along = _grain(canvas)
-    lean = rng.normal(0, 0.1) if rng.random() < 0.8 else rng.normal(0, 0.5)
-    away = (along + lean * crosswise(along)) * rng.choice([-1, 1])
-    away /= np.linalg.norm(away)
-    far, _, wave = _waving(canvas, away, 3)
-    beyond = far + wave - far.max() + rng.uniform(0.12, 0.6) * float(np.ptp(far))
-    light = cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(4, 16)).reshape(canvas.image.shape)
-    own = canvas.image - light
-    usual = 6 * float(np.median(np.abs(own)))  # The rim of the part is no grain.
-    other = _elsewhere(own.clip(-usual, usual), along, rng) * np.float32(math.exp(rng.uniform(-0.5, 0.6)))
-    shift = rng.choice([-1, 1]) * rng.uniform(0, 0.12)
-    damaged = blend(canvas, beyond > 0, light * np.float32(1 + shift) + other)
-    return damaged, np.asarray(beyond > BAND)
-
-
-def _elsewhere(grain: Image, along: NDArray[np.float64], rng: np.random.Generator) -> Image:
-    """The grain, mirrored or not, stretched by up to 1.8 across itself, and shifted."""
-    height, width = grain.shape[:2]
-    across = crosswise(along)
-    stretch = math.exp(rng.uniform(-0.6, 0.6)) * rng.choice([-1, 1])
-    turn = np.outer(along, along) + stretch * np.outer(across, across)
-    centre = np.array([height - 1, width - 1]) / 2
-    shift = centre - turn @ centre + across * rng.uniform(-0.4, 0.4) * width
-    shift += along * rng.uniform(-0.3, 0.3) * height
-    # OpenCV takes (x, y) and where each pixel comes from.
-    motion = np.array([[turn[1, 1], turn[1, 0], shift[1]], [turn[0, 1], turn[0, 0], shift[0]]])
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(grain, motion, (width, height), flags=how, borderMode=cv2.BORDER_REFLECT)
-    return np.asarray(moved.reshape(grain.shape), np.float32)
-
-
 def _beyond_a_line(canvas: Canvas, along: NDArray[np.float64]) -> Mask:
     """From a side of the image to a line across the grain; sometimes no wider than a part of that side."""
     rng = canvas.rng
     lean = rng.normal(0, 0.08)
     away = (along + lean * crosswise(along)) * rng.choice([-1, 1])
-    far, beside, wave = _waving(canvas, away, 2)
+    far, beside = _coordinates(canvas, away), _coordinates(canvas, crosswise(away))
+    wave = rng.normal(0, 2) * np.sin(beside / rng.uniform(10, 60) + rng.uniform(0, 2 * math.pi))
     # The whole image would be a brighter good one.
     depth = min(canvas.config.max_size * rng.uniform(0.3, 2.5), 0.7 * float(np.ptp(far)))
     where = far + wave > far.max() - depth
@@ -173,16 +131,6 @@ def _beyond_a_line(canvas: Canvas, along: NDArray[np.float64]) -> Mask:
         start = rng.uniform(beside.min(), beside.max() - width)
         where &= (beside > start) & (beside < start + width)
     return np.asarray(where)
-
-
-def _waving(
-    canvas: Canvas, away: NDArray[np.float64], swing: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """How far each pixel lies in a direction, and beside it, and how much a line across waves, (H, W)."""
-    rng = canvas.rng
-    far, beside = _coordinates(canvas, away), _coordinates(canvas, crosswise(away))
-    wave = rng.normal(0, swing) * np.sin(beside / rng.uniform(10, 60) + rng.uniform(0, 2 * math.pi))
-    return far, beside, wave
 
 
 def _spot(canvas: Canvas) -> Mask:

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from anogan.config import DefectKind, SyntheticDefectsConfig
 from anogan.images.defect_canvas import Canvas, Image, Mask
 from anogan.images.defect_kinds import DRAW
-from anogan.images.surface_defects import regrind
 
 # What a camera's threshold leaves of these is a rough edge or nothing, and a detail that is pasted elsewhere
 # looks like every other: labels that no head can learn.
-NOT_ON_BINARISED = frozenset({"blur", "contrast", "shade", "texture", "uneven", "regrind", "cut-paste"})
+NOT_ON_BINARISED = frozenset({"blur", "contrast", "shade", "texture", "uneven", "cut-paste"})
 VISIBLE = 0.04  # Share of the value range by which a pixel must change to count as defective.
 
 
@@ -45,27 +44,22 @@ def draw_defects(
         empty where no kind shows, and in the rare case that a few tries changed nothing visible.
     """
     top = float(np.iinfo(image.dtype).max)
-    clean = good = damaged = image.astype(np.float32) / top
+    clean = damaged = image.astype(np.float32) / top
     mask = np.zeros(clean.shape[:2], np.bool_)
     kinds = kinds_on(config, levels)
     for _ in range(4 if kinds else 0):
-        good = damaged = clean
+        damaged = clean
         for _ in range(int(rng.integers(1, config.max_per_tile + 1))):
             kind = kinds[int(rng.integers(len(kinds)))]
-            if kind == "regrind":  # Below what was drawn before it.
-                ground, looks_good = regrind(Canvas(clean, rng, config))
-                damaged = np.where((damaged != good).any(axis=2, keepdims=True), damaged, ground)
-                good = np.where(looks_good[..., None], ground, clean)
-            else:
-                damaged = DRAW[kind](Canvas(damaged, rng, config))
+            damaged = DRAW[kind](Canvas(damaged, rng, config))
         if levels is not None:
             # A grey pixel in a binarised image would give the defect away by its value, not its shape.
             damaged = np.where(damaged > sum(levels) / 2, levels[1], levels[0]).astype(np.float32)
-        mask = _visible(good, damaged, config.min_size, grainy=levels is None)
+        mask = _visible(clean, damaged, config.min_size, grainy=levels is None)
         if mask.any():
             break
-    # What is too small to see is taken back: a label "good" on a changed pixel would teach noise.
-    damaged = np.where(mask[..., None], damaged, good) if mask.any() else clean
+    # What is too small to see goes back to clean: a label "good" on a changed pixel would teach noise.
+    damaged = np.where(mask[..., None], damaged, clean)
     return np.clip(np.rint(damaged * top), 0, top).astype(image.dtype), mask
 
 
