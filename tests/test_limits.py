@@ -43,11 +43,15 @@ def test_one_score_far_out_on_either_side_is_enough(name: str, value: float) -> 
     assert within(good_limits(SPREAD), ordinary | {name: value}) is False
 
 
-def test_no_limit_lies_above_what_a_score_can_be() -> None:
-    bright = {"residual_score": RNG.uniform(1.6, 1.9, 40), "brightness": RNG.uniform(0.7, 0.9, 40)}
-    highest = {name: pair[1] for name, pair in good_limits(bright).items()}
+@pytest.mark.parametrize(
+    ("usual", "low", "high"), [(0.7, 0.46, 0.807), (0.05, 0.027, 0.09), (0.97, 0.64, 0.987)]
+)
+def test_brightness_is_limited_from_black_and_from_white(usual: float, low: float, high: float) -> None:
+    limits = good_limits({"brightness": RNG.uniform(usual - 0.01, usual + 0.01, 40)})
 
-    assert highest == {"residual_score": 2.0, "brightness": 1.0}
+    assert limits["brightness"] == pytest.approx((low, high), abs=0.01)
+    assert not within(limits, {"brightness": 0.0})
+    assert not within(limits, {"brightness": 1.0})
 
 
 def test_photographs_of_one_part_count_as_one() -> None:

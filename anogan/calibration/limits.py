@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_GREATEST = {"residual_score": 2.0, "discrimination_score": np.inf, "brightness": 1.0}
-LIMITED = tuple(_GREATEST)
+LIMITED = ("residual_score", "discrimination_score", "brightness")
 """What has limits, as an inspection names it."""
 FEWEST = 20  # Good parts; the extremes of fewer say little of the next one.
 _LEAST_FACTOR = 1.5  # Lamps age and lenses get dusty: half as much again is no other part.
@@ -38,7 +37,8 @@ def good_limits(
     Returns:
         (low, high) by name: the least and the greatest score, further apart by the ratio of the upper to
         the lower quartile of the parts (each by its median), or by 1.5 if that is more; float32 values.
-        Nothing of fewer than 20 parts, or where a score is not finite.
+        Nothing of fewer than 20 parts, or where a score is not finite. What lacks of white, 1 less the
+        brightness, has its least value as well.
 
         Of log-normal scores of good parts 1 in 38 lies outside by one of three scores with limits from 20
         images, 1 in 150 with 40, 540 with 80, 7000 with 400; of scores that vary less than the factor of 1.5
@@ -46,17 +46,29 @@ def good_limits(
     """
     found = {}
     for name in (name for name in LIMITED if name in scores):
-        logs = np.log(np.maximum(np.asarray(scores[name], np.float64), _TINY))
-        of_parts = _medians(logs, parts)
-        if len(of_parts) < FEWEST or not np.isfinite(logs).all():
+        values = np.asarray(scores[name], np.float64)
+        pair = _range(values, parts)
+        if pair is None:
             return {}
-        lower, upper = np.percentile(of_parts, [25, 75])
-        margin = max(float(upper - lower), float(np.log(_LEAST_FACTOR)))
-        # One black frame among the good ones must not make all black frames good ones.
-        logs = logs[(logs >= lower - _FAR_OUT * margin) & (logs <= upper + _FAR_OUT * margin)]
-        low, high = np.exp([logs.min() - margin, logs.max() + margin]).astype(np.float32)
-        found[name] = (float(low) if low > _TINY else 0.0, min(float(high), _GREATEST[name]))
+        if name == "brightness":  # What is half as bright again may be beyond white; what lacks of it tells.
+            rest = _range(1 - values, parts)
+            assert rest is not None
+            pair = (pair[0], min(pair[1], 1 - rest[0]))
+        low, high = np.array(pair, np.float32).tolist()
+        found[name] = (low if low > _TINY else 0.0, high)
     return found
+
+
+def _range(values: NDArray[np.float64], parts: Sequence[str] | None) -> tuple[float, float] | None:
+    logs = np.log(np.maximum(values, _TINY))
+    of_parts = _medians(logs, parts)
+    if len(of_parts) < FEWEST or not np.isfinite(logs).all():
+        return None
+    lower, upper = np.percentile(of_parts, [25, 75])
+    margin = max(float(upper - lower), float(np.log(_LEAST_FACTOR)))
+    # One black frame among the good ones must not make all black frames good ones.
+    logs = logs[(logs >= lower - _FAR_OUT * margin) & (logs <= upper + _FAR_OUT * margin)]
+    return float(np.exp(logs.min() - margin)), float(np.exp(logs.max() + margin))
 
 
 def _medians(values: NDArray[np.float64], parts: Sequence[str] | None) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from anogan.cli._folders import make_folder
 from anogan.cli._model import is_exported, require_model
 from anogan.cli._options import JsonOption, ModelOption
 from anogan.cli._terminal import print_note, stdout
-from anogan.errors import ConfigError, DataError, StorageError
+from anogan.errors import ConfigError, DataError, ImageError, StorageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,9 +104,18 @@ def _prepared(path: Path, data: Path | None, work: Path) -> tuple[Path | None, P
 
 
 def _alike(data: Path, read: Any) -> list[NDArray[Any]]:
-    from anogan.images.folders import find_images
+    from anogan.images.folders import find_images, scan_dataset
 
-    return _of_one_size([read(path) for path in find_images([data])[:_IMAGES]])
+    in_test = [sample.path for sample in scan_dataset(data).test] if (data / "test").is_dir() else []
+    found: list[NDArray[Any]] = []
+    for path in in_test or find_images([data]):  # A data set's masks are no photographs.
+        try:
+            found += [read(path)]
+        except ImageError as error:
+            print_note(f"{error} It is left out.")
+        if len(found) == _IMAGES:
+            break
+    return _of_one_size(found)
 
 
 def _of_one_size(images: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:

@@ -22,7 +22,7 @@ def command(
     model: ModelOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("anogan-synthetic"),
     n: Annotated[int, typer.Option(help="How many tiles.")] = 16,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same tiles.")] = 0,
+    seed: Annotated[int, typer.Option(max=2**63 - 1, help="The same seed gives the same tiles.")] = 0,
     variant: Annotated[
         str | None,
         typer.Option(help="Product variant to draw, of a model with several.", show_default="all in turn"),
@@ -57,7 +57,7 @@ def command(
     if json_:
         typer.echo(json.dumps({"files": [str(file) for file in files], "seed": seed}))
     else:
-        stdout().print(f"{out} holds {len(files)} tiles, {files[0].name} to {files[-1].name}, all marked.")
+        stdout().print(f"{len(files)} tiles are in {out}, {files[0].name} to {files[-1].name}, all marked.")
 
 
 def _check(path: Path, *, as_json: bool) -> None:

@@ -182,7 +182,10 @@ def evaluate_scorer(
 
 
 def _refuse_unfit_masks(samples: Sequence[Sample]) -> None:
-    """Reads every mask once before anything is scored; none is kept."""
+    """Reads every mask once before anything is scored; none is kept.
+
+    One without a mark would count the pixels of a defect as good ones.
+    """
     for sample in samples:
         if sample.mask_path is None:
             continue
@@ -190,7 +193,12 @@ def _refuse_unfit_masks(samples: Sequence[Sample]) -> None:
             info = probe(sample.path)
         except ImageError:
             continue  # Scoring tells why it cannot be read.
-        read_mask(sample.mask_path, (info.height, info.width))
+        marked = read_mask(sample.mask_path, (info.height, info.width)).any()
+        if sample.kind != GOOD and not marked:
+            raise DataError(
+                f"{sample.mask_path} marks no pixel of a defective image; save the drawing itself, not as "
+                "transparency (alpha), or take the file away."
+            )
 
 
 def _write_report(

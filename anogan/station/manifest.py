@@ -72,8 +72,8 @@ class ScorerManifest(_Part):
         calibrations: By number of steps; the first is the default, the others serve time budgets.
         calibrated_on: Which images set the threshold.
         promise: The calibration's estimate: rates, interval, number of good images.
-        limits: Between which values residual and discrimination score lie on images of such parts; else an
-            image is reviewed at least (`in_distribution`). Empty where nothing is known.
+        limits: Between which values each of `anogan.calibration.LIMITED` lies on images of such parts; else
+            an image is reviewed at least (`in_distribution`). Empty where nothing is known.
         doubtful: Why the training is doubtful and the scores not to be trusted, as a sentence; None if it is
             not.
         parity: What the comparison with PyTorch found; see `docs/embedding.md`.

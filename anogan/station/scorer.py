@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from anogan.calibration import refuse_all_border
 from anogan.errors import BundleError, ConfigError, ImageError, ShapeError, is_out_of_memory, too_large
 from anogan.images.decode import Pixels, as_model_image, read_image, several
+from anogan.images.exposure import brightness
 from anogan.images.tiling import TilePyramid
 from anogan.images.variants import variant_index
 from anogan.inspection import Inspection, ScoredFile, Verdict, check_overrides
@@ -225,6 +226,9 @@ class Scorer:
                 "review_threshold": np.array(calibration.review_threshold, np.float32),
             }
         )
+        if "brightness" not in results:  # Of files that were exported before it was told.
+            depth = self.manifest.input.bit_depth
+            results["brightness"] = np.array([brightness(image, depth) for image in images])
         ms = 1000 * (time.perf_counter() - started) / len(images)
         found = [_inspection(results, i, threshold, ms) for i in range(len(images))]
         if not is_cut:

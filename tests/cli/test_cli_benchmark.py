@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,20 @@ def test_an_exported_file_is_measured_alone_and_shown_as_a_table(
     assert "images/s" in outcome.stdout
     assert "…" not in outcome.stdout  # Every figure fits into 80 columns.
     assert "pytorch" not in outcome.stdout
+
+
+def test_masks_are_no_photographs_and_a_damaged_one_is_left_out(
+    model: Path, parts: Path, tmp_path: Path, cli: Run
+) -> None:
+    data = Path(shutil.copytree(parts, tmp_path / "data"))
+    for mask in (data / "ground_truth").rglob("*.png"):
+        mask.write_bytes(b"no photograph")
+    (data / "test" / "good" / "0.png").write_bytes(b"damaged")
+    assert run_cli("export", "--model", model, "-o", tmp_path / "s.onnx", "--data", parts).code == 0
+    outcome = cli("benchmark", tmp_path / "s.onnx", "--data", data, *QUICK, "--batch", "1")
+
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stderr.count("It is left out.") == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -155,6 +156,19 @@ def test_a_mask_of_another_size_is_told_before_anything_is_scored(data: Path, tm
     stub = _Stub([0.0] * 20)
 
     with pytest.raises(ImageError, match="is a mask of 9x8"):
+        evaluate_scorer(cast(Any, stub), scan_dataset(root).test)
+    assert stub.n_scored == 0
+
+
+def test_a_mask_that_marks_nothing_is_told_before_anything_is_scored(data: Path, tmp_path: Path) -> None:
+    """As of a drawing whose lines are in the alpha channel: a defect's pixels would count as good ones."""
+    root = Path(shutil.copytree(data, tmp_path / "data"))
+    drawing = np.zeros((*SIZE, 4), np.uint8)
+    drawing[..., 3][DEFECT] = 255
+    cv2.imwrite(str(root / "ground_truth" / "bright square" / "704_mask.png"), drawing)
+    stub = _Stub([0.0] * 20)
+
+    with pytest.raises(DataError, match=r"704_mask\.png marks no pixel of a defective image"):
         evaluate_scorer(cast(Any, stub), scan_dataset(root).test)
     assert stub.n_scored == 0
 

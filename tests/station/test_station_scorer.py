@@ -227,6 +227,22 @@ def test_both_scorers_tell_an_image_of_which_the_border_leaves_nothing(pooling: 
         assert "1.png: A border of 17 leaves nothing" in str(errors[1])
 
 
+def test_files_that_do_not_tell_the_brightness_yet_are_scored(
+    scorer_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = random_images(2, SIZE)
+    now, earlier = Scorer(scorer_file, threads=1), Scorer(scorer_file, threads=1)
+    run = earlier._session.run
+
+    def without(inputs: Any) -> dict[str, Any]:
+        return {name: values for name, values in run(inputs).items() if name != "brightness"}
+
+    monkeypatch.setattr(earlier._session, "run", without)
+    assert [found.brightness for found in earlier.score(images)] == [
+        found.brightness for found in now.score(images)
+    ]
+
+
 def test_a_tight_budget_cuts_the_steps_and_says_so(scorer_file: Path) -> None:
     scorer = Scorer(scorer_file, budget_ms=1e-6, threads=1)
     found = scorer.score(random_images(1, SIZE))[0]
