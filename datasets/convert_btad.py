@@ -10,14 +10,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convert_common import DEFECT, GOOD, Layout, find_mask, folders_in, images_in, main, require
+from convert_common import (
+    DEFECT,
+    GOOD,
+    Layout,
+    images_in,
+    main,
+    products_in,
+    require,
+    require_images,
+    with_masks,
+)
 
 
 def convert(source: Path, layout: Layout) -> None:
     if (source / "train").is_dir():
         _convert_product(source, layout)
         return
-    products = [folder for folder in folders_in(source) if (folder / "train").is_dir()]
+    products = products_in(source)
     if not products:
         require(source / "01" / "train" / "ok", "BTAD")
     for product in products:
@@ -25,12 +35,13 @@ def convert(source: Path, layout: Layout) -> None:
 
 
 def _convert_product(source: Path, layout: Layout) -> None:
-    for image in images_in(require(source / "train" / "ok", "BTAD")):
+    for image in require_images(source / "train" / "ok", "BTAD"):
         layout.add_good(image)
-    for image in images_in(source / "test" / "ok"):
+    for image in require_images(source / "test" / "ok", "BTAD"):
         layout.add_test(image, GOOD)
-    for image in images_in(require(source / "test" / "ko", "BTAD")):
-        layout.add_test(image, DEFECT, find_mask(source / "ground_truth" / "ko", image.stem))
+    defective = require_images(source / "test" / "ko", "BTAD")
+    for image, mask in with_masks(defective, images_in(source / "ground_truth" / "ko")):
+        layout.add_test(image, DEFECT, mask)
 
 
 if __name__ == "__main__":

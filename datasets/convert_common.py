@@ -14,7 +14,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,23 +91,24 @@ def convert_to(target: Path, source: Path, convert: Convert, *, link: bool = Fal
     """Runs a conversion wholly or not at all: the target appears when it is complete.
 
     Raises:
-        DataError: The source is not such a download, or the target is not empty.
+        DataError: The source is not such a download or lacks a part of it, or the target is not empty.
         StorageError: The target cannot be written.
     """
     if not source.is_dir():
         raise DataError(f"{source} is no folder; give the folder of the unpacked download.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target} exists and is not empty; give a new folder.")
-    partial = target.with_name(f"{target.name}.partial")
+    place = target.resolve()  # `.` has no name to put `.partial` behind.
+    partial = place.parent / f"{place.name}.partial"
     if partial.exists():
         raise DataError(f"{partial} is left from an interrupted run; delete it first.")
     try:
         convert(source, Layout(partial, link))
         if not partial.exists():
             raise DataError(f"{source} holds no images in the expected layout; see datasets/README.md.")
-        if target.exists():
-            target.rmdir()
-        partial.replace(target)
+        for root in _products(partial):
+            _require_all_sets(root, source if root == partial else source / root.name)
+        _put_in_place(partial, place)
     except OSError as error:
         raise StorageError(f"{target} cannot be written ({error.strerror}); check the folder.") from error
     finally:
@@ -150,16 +151,90 @@ def folders_in(folder: Path) -> list[Path]:
     return sorted((path for path in found if not path.name.startswith(".")), key=natural_key)
 
 
+def products_in(source: Path) -> list[Path]:
+    """The folders of a download that each hold a product, also one of which only a part was unpacked."""
+    parts = ("train", "test", "ground_truth")
+    return [folder for folder in folders_in(source) if any((folder / part).is_dir() for part in parts)]
+
+
 def require(path: Path, dataset: str) -> Path:
     """The path, which must exist in every download of the data set."""
     if not path.exists():
-        raise DataError(f"{path} does not exist, so this is no {dataset} download; see datasets/README.md.")
+        raise DataError(
+            f"{path} does not exist, so this is no complete {dataset} download; see datasets/README.md."
+        )
     return path
 
 
-def find_mask(folder: Path, stem: str) -> Path | None:
-    """The image file of that stem, whatever its suffix."""
-    return next((path for path in images_in(folder) if path.stem == stem), None)
+def require_images(folder: Path, dataset: str) -> list[Path]:
+    """The images of a folder that holds some in every download of the data set."""
+    images = images_in(require(folder, dataset))
+    if not images:
+        raise DataError(
+            f"{folder} holds no images, so the {dataset} download is incomplete; unpack it again."
+        )
+    return images
+
+
+def with_masks(images: list[Path], masks: Iterable[Path], ending: str = "") -> list[tuple[Path, Path]]:
+    """Each image with its mask `<stem><ending>`, whatever the mask's suffix.
+
+    Raises:
+        DataError: One has no mask, or a mask no image: left out silently, a part of the data would be missing
+            from every figure.
+    """
+    by_stem = {mask.stem: mask for mask in masks}
+    expected = {f"{image.stem}{ending}" for image in images}
+    _refuse_lone([image for image in images if f"{image.stem}{ending}" not in by_stem], "mask")
+    _refuse_lone([mask for stem, mask in by_stem.items() if stem not in expected], "image")
+    return [(image, by_stem[f"{image.stem}{ending}"]) for image in images]
+
+
+def read_text(path: Path) -> str:
+    """A list or table of the download; it must be UTF-8, as all of them are published."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); unpack the download again.") from error
+    if "\ufffd" in text or "\0" in text:  # UTF-16 without its mark decodes, with a zero beside each letter.
+        raise DataError(f"{path} is not UTF-8 text; save it as UTF-8, or unpack the download again.")
+    return text
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a list that are not blank, each with its number from 1."""
+    return ((n, line) for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip())
+
+
+def _refuse_lone(found: list[Path], lacks: str) -> None:
+    if found:
+        more = f" ({len(found) - 1} more like it)" if len(found) > 1 else ""
+        raise DataError(f"{found[0]} has no {lacks}{more}; the download is incomplete, so unpack it again.")
+
+
+def _require_all_sets(root: Path, source: Path) -> None:
+    """Refuses a product that nothing could be fitted on or evaluated with; no published one is so."""
+    kinds = {folder.name for folder in folders_in(root / "test")}
+    sets = {
+        "good images to fit on": (root / GOOD).is_dir(),
+        "good test images": GOOD in kinds,
+        "defective test images": bool(kinds - {GOOD}),
+    }
+    missing = [name for name, there in sets.items() if not there]
+    if missing:
+        raise DataError(
+            f"{source} gives no {' and no '.join(missing)}; the download is incomplete, so unpack it again."
+        )
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    if target == Path.cwd():  # Replaced, it would leave the user's shell in a deleted folder.
+        for entry in partial.iterdir():
+            entry.replace(target / entry.name)
+        return
+    if target.exists():
+        target.rmdir()
+    partial.replace(target)
 
 
 def _make_folder(folder: Path) -> None:
@@ -169,9 +244,14 @@ def _make_folder(folder: Path) -> None:
         raise StorageError(f"{folder} cannot be made ({error.strerror}); check the permissions.") from error
 
 
-def _print_counts(target: Path) -> None:
+def _products(target: Path) -> list[Path]:
+    """The folders of a laid out data set that are each in this project's layout."""
     single = (target / GOOD).is_dir() or (target / "test").is_dir()
-    for root in [target] if single else folders_in(target):
+    return [target] if single else folders_in(target)
+
+
+def _print_counts(target: Path) -> None:
+    for root in _products(target):
         data = scan_dataset(root)
         good = sum(sample.kind == GOOD for sample in data.test)
         masks = sum(sample.mask_path is not None for sample in data.test)

@@ -15,13 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from convert_common import DEFECT, GOOD, Layout, main, require
+from convert_common import DEFECT, GOOD, Layout, main, numbered_lines, require
 from numpy.typing import NDArray
 
 from anogan.errors import DataError
 from anogan.images.decode import probe
 
 KINDS = {1: "open", 2: "short", 3: "mousebite", 4: "spur", 5: "copper", 6: "pinhole"}
+
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
 
 Box = tuple[int, int, int, int, str]
 
@@ -36,10 +38,14 @@ def convert(source: Path, layout: Layout) -> None:
 
 
 def _listed(root: Path, name: str) -> Iterator[tuple[Path, Path]]:
-    for line in require(root / name, "DeepPCB").read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            image, annotation = line.split()
-            yield root / image, root / annotation
+    table = require(root / name, "DeepPCB")
+    for number, line in numbered_lines(table):
+        paths = line.split()
+        if len(paths) != 2:
+            raise DataError(
+                f"{table}, line {number}: {line!r} is not an image and its annotation; unpack it again."
+            )
+        yield root / paths[0], root / paths[1]
 
 
 def _variant(image: Path, variant: str) -> Path:
@@ -48,23 +54,32 @@ def _variant(image: Path, variant: str) -> Path:
 
 
 def _add_board(image: Path, annotation: Path, layout: Layout) -> None:
-    boxes = list(_read_boxes(require(annotation, "DeepPCB")))
     info = probe(image)
+    shape = info.height, info.width
+    boxes = list(_read_boxes(require(annotation, "DeepPCB"), shape))
+    if not boxes:
+        raise DataError(f"{annotation} holds no box, but every board has a defect; unpack it again.")
     name = annotation.stem
-    layout.add_test(image, DEFECT, _filled(boxes, (info.height, info.width)), f"{name}{image.suffix}")
+    layout.add_test(image, DEFECT, _filled(boxes, shape), f"{name}{image.suffix}")
     table = layout.root / "boxes" / DEFECT / f"{name}.txt"
     table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text("".join(" ".join(map(str, box)) + "\n" for box in boxes), encoding="utf-8")
 
 
-def _read_boxes(path: Path) -> Iterator[Box]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.strip():
-            continue
-        numbers = [int(text) for text in re.split(r"[\s,]+", line.strip())]
-        if len(numbers) != 5 or numbers[4] not in KINDS:
-            raise DataError(f"{path}: the line {line!r} is not x1 y1 x2 y2 and a kind from 1 to 6.")
-        yield numbers[0], numbers[1], numbers[2], numbers[3], KINDS[numbers[4]]
+def _read_boxes(path: Path, shape: tuple[int, int]) -> Iterator[Box]:
+    for number, line in numbered_lines(path):
+        where = f"{path}, line {number}: {line!r}"
+        texts = re.split(r"[\s,]+", line.strip())
+        if len(texts) != 5 or not all(map(_WHOLE.fullmatch, texts)) or int(texts[4]) not in KINDS:
+            raise DataError(
+                f"{where} is not x1 y1 x2 y2 in whole pixels and a kind from 1 to 6; unpack it again."
+            )
+        x1, y1, x2, y2, kind = map(int, texts)
+        if max(x1, 0) > min(x2, shape[1] - 1) or max(y1, 0) > min(y2, shape[0] - 1):
+            raise DataError(
+                f"{where} marks no pixel of its image, which has {shape[1]}x{shape[0]}; correct the box."
+            )
+        yield x1, y1, x2, y2, KINDS[kind]
 
 
 def _filled(boxes: list[Box], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convert_common import DEFECT, GOOD, Layout, folders_in, images_in, main, require
+from convert_common import DEFECT, GOOD, Layout, folders_in, main, require, require_images, with_masks
 
 from anogan.images.decode import probe
 from anogan.images.folders import read_mask
@@ -22,7 +22,7 @@ TEST_EVERY = 5
 
 
 def convert(source: Path, layout: Layout) -> None:
-    if (source / "train").is_dir():
+    if (source / "train").is_dir() or (source / "test").is_dir():
         _convert_second(source, layout)
     else:
         _convert_first(source, layout)
@@ -33,10 +33,7 @@ def _convert_first(source: Path, layout: Layout) -> None:
     if not parts:
         require(source / "kos01", "KolektorSDD")
     for i, part in enumerate(parts):
-        for image in images_in(part):
-            if image.stem.endswith("_label"):
-                continue
-            label = require(image.with_name(f"{image.stem}_label.bmp"), "KolektorSDD")
+        for image, label in _labelled(require_images(part, "KolektorSDD"), "_label"):
             name = f"{part.name}_{image.name}"
             if _is_defective(image, label):
                 layout.add_test(image, DEFECT, label, name)
@@ -48,15 +45,21 @@ def _convert_first(source: Path, layout: Layout) -> None:
 
 def _convert_second(source: Path, layout: Layout) -> None:
     for split in ("train", "test"):
-        for image in images_in(require(source / split, "KolektorSDD2")):
-            label = image.with_name(f"{image.stem}_GT.png")
-            if not label.is_file():  # The labels themselves, and stray copies that the download has.
-                continue
+        files = require_images(source / split, "KolektorSDD2")
+        # The published train/ has `10301 (copy).png` and `10301_GT (copy).png`, which belong to nothing.
+        files = [path for path in files if not path.stem.endswith(" (copy)")]
+        for image, label in _labelled(files, "_GT"):
             defective = _is_defective(image, label)
             if split == "test":
                 layout.add_test(image, DEFECT if defective else GOOD, label if defective else None)
             elif not defective:
                 layout.add_good(image)
+
+
+def _labelled(files: list[Path], ending: str) -> list[tuple[Path, Path]]:
+    """The photographs of a folder that also holds their labels, which have such an ending."""
+    labels = [path for path in files if path.stem.endswith(ending)]
+    return with_masks([path for path in files if not path.stem.endswith(ending)], labels, ending)
 
 
 def _is_defective(image: Path, label: Path) -> bool:

@@ -11,22 +11,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convert_common import GOOD, Layout, folders_in, images_in, main, require
+from convert_common import GOOD, Layout, folders_in, main, require, require_images, with_masks
 
 TEST_EVERY = 5
+KINDS = ("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven")
 
 
 def convert(source: Path, layout: Layout) -> None:
-    require(source / "MT_Free" / "Imgs", "magnetic tile")
+    for kind in KINDS:
+        require(source / f"MT_{kind}" / "Imgs", "magnetic tile")
     for folder in folders_in(source):
         if not folder.name.startswith("MT_"):
             continue
-        photographs = [path for path in images_in(folder / "Imgs") if path.suffix.lower() == ".jpg"]
+        files = require_images(folder / "Imgs", "magnetic tile")
+        photographs = [path for path in files if path.suffix.lower() == ".jpg"]
         if folder.name == "MT_Free":
             _add_free(photographs, layout)
             continue
-        for image in photographs:
-            mask = require(image.with_suffix(".png"), "magnetic tile")
+        for image, mask in with_masks(photographs, (p for p in files if p.suffix.lower() == ".png")):
             layout.add_test(image, folder.name.removeprefix("MT_").lower(), mask)
 
 

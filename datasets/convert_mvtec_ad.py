@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convert_common import GOOD, Layout, find_mask, folders_in, images_in, main, require
+from convert_common import (
+    GOOD,
+    Layout,
+    folders_in,
+    images_in,
+    main,
+    products_in,
+    require,
+    require_images,
+    with_masks,
+)
 
 
 def convert(source: Path, layout: Layout) -> None:
     if (source / "train").is_dir():
         _convert_product(source, layout)
         return
-    products = [folder for folder in folders_in(source) if (folder / "train").is_dir()]
+    products = products_in(source)
     if not products:
         require(source / "train" / GOOD, "MVTec AD")
     for product in products:
@@ -24,13 +34,17 @@ def convert(source: Path, layout: Layout) -> None:
 
 
 def _convert_product(source: Path, layout: Layout) -> None:
-    for image in images_in(require(source / "train" / GOOD, "MVTec AD")):
+    for image in require_images(source / "train" / GOOD, "MVTec AD"):
         layout.add_good(image)
-    for kind in folders_in(source / "test"):
-        masks = source / "ground_truth" / kind.name
-        for image in images_in(kind):
-            mask = None if kind.name == GOOD else find_mask(masks, f"{image.stem}_mask")
-            layout.add_test(image, kind.name, mask)
+    for image in require_images(source / "test" / GOOD, "MVTec AD"):
+        layout.add_test(image, GOOD)
+    truth = source / "ground_truth"
+    # Of both: a kind of which only the masks were unpacked must not go unnoticed.
+    kinds = {folder.name for folder in folders_in(source / "test") + folders_in(truth)} - {GOOD}
+    for kind in sorted(kinds):
+        images = require_images(source / "test" / kind, "MVTec AD")
+        for image, mask in with_masks(images, images_in(truth / kind), "_mask"):
+            layout.add_test(image, kind, mask)
 
 
 if __name__ == "__main__":
