@@ -16,13 +16,13 @@ from anogan.cli._model import require_folder
 from anogan.cli._options import JsonOption, SetOption
 from anogan.cli._plain import finite
 from anogan.cli._progress import TrainingProgress
-from anogan.cli._terminal import stdout
+from anogan.cli._terminal import print_error, stdout
 from anogan.errors import ConfigError
 from anogan.files import DEFAULT_REPORT
 
 if TYPE_CHECKING:
     from anogan.config import Config
-    from anogan.metrics.comparison import Row
+    from anogan.metrics.comparison import Comparison, Row
     from anogan.recipes.compare import ConfigEntrant, FittedEntrant
 
 NAME = "compare"
@@ -77,6 +77,8 @@ def command(
     A later call finds these models again in the report folder, so an interrupted comparison goes on.
 
     Variants that differ only in head or score are measured on one GAN, which is trained once.
+
+    Exit code 2: no entrant could be measured, or another mistake.
     """
     chosen = _entrants(entrants, variant or [], set_ or [])
     make_folder(report, "The comparison", "give --report another folder")
@@ -95,8 +97,9 @@ def command(
         )
     if json_:
         typer.echo(json.dumps(finite(found.to_dict()), allow_nan=False))
-        return
-    _print(found.rows, found.verdicts, report)
+    else:
+        _print(found, report)
+    _require_one_measured(found)
 
 
 def _entrants(
@@ -158,11 +161,19 @@ def _variant(text: str) -> tuple[str, list[str]]:
     return name.strip(), [part.strip() for part in _BETWEEN_SETTINGS.split(settings)]
 
 
-def _print(rows: Sequence[Row], verdicts: Sequence[str], report: Path) -> None:
-    from anogan.report.comparison import data_sets
+def _require_one_measured(found: Comparison) -> None:
+    """Ends with the exit code of a mistake where the table is of dashes alone."""
+    errors = [outcome.error for outcome in found.outcomes]
+    if all(error is not None for error in errors):
+        print_error(f"None of the {len(errors)} runs could be measured; the first: {errors[0]}")
+        raise typer.Exit(2)
 
-    out = stdout()
-    for name, own in data_sets(rows).items():
+
+def _print(found: Comparison, report: Path) -> None:
+    from anogan.report.comparison import data_sets, masks_text
+
+    out, masks = stdout(), masks_text(found.outcomes)
+    for name, own in data_sets(found.rows).items():
         out.print(f"{name}, mean ± standard deviation over seeds; ↓: less is better.", style="bold")
         for figures in (_IMAGE_FIGURES, _OTHER_FIGURES):
             out.print(_table(own, figures), soft_wrap=False)
@@ -171,14 +182,18 @@ def _print(rows: Sequence[Row], verdicts: Sequence[str], report: Path) -> None:
                 out.print(f"{row.name} failed, {error}")
             for count in row.unscored:
                 out.print(f"{row.name} is measured on the other images, {count}")
-    for sentence in verdicts:
+            for why in row.doubtful:
+                out.print(f"{row.name} is doubtful, {why}")
+        if name in masks:
+            out.print(masks[name])
+    for sentence in found.verdicts:
         out.print(sentence)
     out.print(f"The report, with ranges and kinds of defect, is in {report}.")
 
 
 def _table(rows: Sequence[Row], figures: Sequence[str]) -> Table:
     from anogan.metrics.comparison import LOWER_IS_BETTER, best_rows
-    from anogan.report.comparison import LABELS, deviation_text, mean_text
+    from anogan.report.comparison import LABELS, deviation_text, mean_text, seeds_text
 
     labels = [LABELS[figure] + (" ↓" if figure in LOWER_IS_BETTER else "") for figure in figures]
     table = Table("entrant", "seeds", *labels)
@@ -189,7 +204,7 @@ def _table(rows: Sequence[Row], figures: Sequence[str]) -> Table:
             spread = row.figures.get(figure)
             text = f"{mean_text(figure, spread)} {deviation_text(figure, spread)}".strip()
             cells.append(f"*{text}" if row.name in best[figure] else text)
-        table.add_row(row.name, str(len(row.seeds)), *cells)
+        table.add_row(row.name, seeds_text(row), *cells)
     if any(best.values()):
         table.caption = "*: the best mean of its column"
     return table

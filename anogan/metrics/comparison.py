@@ -41,6 +41,9 @@ class Outcome:
         per_kind: Defect kind -> image AUROC against all good test images.
         error: Why there are no figures.
         unscored: Test images that could not be scored; the figures are those of the others.
+        doubtful: Why the model's training is doubtful, if it is, as a sentence.
+        n_defect: Defective test images that were scored; `n_masked` those of them that have a mask, of which
+            the pixel figures are.
     """
 
     name: str
@@ -51,6 +54,9 @@ class Outcome:
     per_kind: Mapping[str, float | None] = field(default_factory=dict)
     error: str | None = None
     unscored: int = 0
+    doubtful: str | None = None
+    n_defect: int = 0
+    n_masked: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -84,7 +90,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One entrant on one data set over all its seeds."""
+    """One entrant on one data set over all its seeds.
+
+    Attributes:
+        name: The entrant's.
+        data: The data set's.
+        role: As in `Outcome`.
+        seeds: All of them, also those that failed.
+        figures: Of `FIGURES`, over the seeds that did not fail.
+        per_kind: Defect kind -> image AUROC likewise.
+        errors: A sentence for each seed that failed; `unscored` and `doubtful` likewise.
+    """
 
     name: str
     data: str
@@ -94,6 +110,7 @@ class Row:
     per_kind: Mapping[str, Spread | None]
     errors: tuple[str, ...]
     unscored: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -139,7 +156,18 @@ def _row(group: Sequence[Outcome]) -> Row:
         {kind: Spread.of(outcome.per_kind.get(kind) for outcome in scored) for kind in sorted(kinds)},
         tuple(f"seed {o.seed}: {o.error}" for o in group if o.error is not None),
         tuple(f"seed {o.seed}: {o.unscored} test images could not be scored" for o in group if o.unscored),
+        tuple(f"seed {o.seed}: {o.doubtful}" for o in group if o.doubtful is not None),
     )
+
+
+def mask_counts(outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
+    """Data set -> how many of its defective test images have a mask, and how many there are."""
+    found: dict[str, tuple[int, int]] = {}
+    for outcome in outcomes:
+        counts = outcome.n_masked, outcome.n_defect
+        # Who could not score some images counts fewer of them, and who failed none.
+        found[outcome.data] = max(counts, found.get(outcome.data, (0, 0)), key=lambda pair: pair[::-1])
+    return found
 
 
 def best_rows(rows: Sequence[Row], figure: str) -> set[str]:
@@ -150,6 +178,16 @@ def best_rows(rows: Sequence[Row], figure: str) -> set[str]:
     pick: Callable[[Iterable[float]], float] = min if figure in LOWER_IS_BETTER else max
     best = pick(means.values())
     return {name for name, mean in means.items() if mean == best}
+
+
+@dataclass(frozen=True)
+class _Champion:
+    """The best of the AnoGANs, or of the baselines, by one figure, and those of them that have no figure."""
+
+    name: str
+    spread: Spread
+    n_doubtful: int
+    failed: tuple[str, ...]
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:
@@ -164,24 +202,51 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def _champion(rows: Sequence[Row], role: str, figure: str) -> tuple[str, Spread] | None:
-    known = [(row.name, s) for row in rows if row.role == role and (s := row.figures[figure]) is not None]
-    return max(known, key=lambda pair: pair[1].mean, default=None)
+def _champion(rows: Sequence[Row], role: str, figure: str) -> _Champion | None:
+    own = [row for row in rows if row.role == role]
+    known = [(row, spread) for row in own if (spread := row.figures[figure]) is not None]
+    if not known:
+        return None
+    best, spread = max(known, key=lambda pair: pair[1].mean)
+    failed = tuple(row.name for row in own if row.figures[figure] is None)
+    return _Champion(best.name, spread, len(best.doubtful), failed)
 
 
-def _sentence(data: str, words: str, model: tuple[str, Spread], baseline: tuple[str, Spread]) -> str:
-    (name, ours), (other, theirs) = model, baseline
-    if ours.mean > theirs.mean:
-        text = f"{name} beats every baseline by {words}, {ours.mean:.3f} against {theirs.mean:.3f} of {other}"
-    elif ours.mean == theirs.mean:
-        return f"{data}: {name} and the baseline {other} are level in {words}, {ours.mean:.3f}."
+def _sentence(data: str, words: str, model: _Champion, baseline: _Champion) -> str:
+    ours, theirs = f"{model.spread.mean:.3f}", f"{baseline.spread.mean:.3f}"
+    doubt = ""
+    if ours == theirs:  # As printed: nobody believes that 1.000 beats 1.000.
+        text = f"{model.name} and the baseline {baseline.name} are level in {words}, {ours}"
     else:
-        text = (
-            f"no AnoGAN here beats the baseline {other} by {words}: {theirs.mean:.3f}, and {ours.mean:.3f} "
-            f"of {name}, the best of them"
-        )
-    # One seed says nothing of the next, and ranges that meet say that the order may turn.
-    doubt = ", but their seeds overlap" if ours.overlaps(theirs) and max(ours.n, theirs.n) > 1 else ""
-    alone = [who for who, spread in (model, baseline) if spread.n == 1]
-    single = "" if not alone else "; on one seed" if len(alone) == 2 else f"; {alone[0]} on one seed"
-    return f"{data}: {text}{doubt}{single}."
+        if model.spread.mean > baseline.spread.mean:
+            every = f"every baseline{_as_far_as_measured(baseline)}"
+            text = f"{model.name} beats {every} by {words}, {ours} against {theirs} of {baseline.name}"
+        else:
+            text = (
+                f"no AnoGAN here{_as_far_as_measured(model)} beats the baseline {baseline.name} by {words}: "
+                f"{theirs}, and {ours} of {model.name}, the best of them"
+            )
+        doubt = _seeds_doubt(model.spread, baseline.spread)
+    return f"{data}: {text}{doubt}{_on_one_seed(model, baseline)}{_doubtful(model)}."
+
+
+def _as_far_as_measured(side: _Champion) -> str:
+    return f" that could be measured ({', '.join(side.failed)} failed)" if side.failed else ""
+
+
+def _seeds_doubt(ours: Spread, theirs: Spread) -> str:
+    """One seed says nothing of the next, and ranges that meet say that the order may turn."""
+    return ", but their seeds overlap" if ours.overlaps(theirs) and max(ours.n, theirs.n) > 1 else ""
+
+
+def _on_one_seed(model: _Champion, baseline: _Champion) -> str:
+    alone = [side.name for side in (model, baseline) if side.spread.n == 1]
+    return "" if not alone else "; on one seed" if len(alone) == 2 else f"; {alone[0]} on one seed"
+
+
+def _doubtful(model: _Champion) -> str:
+    if not model.n_doubtful:
+        return ""
+    n = model.spread.n
+    seeds = "" if model.n_doubtful == n else f" on {model.n_doubtful} of {n} seeds"
+    return f"; the training of {model.name} is doubtful{seeds}"

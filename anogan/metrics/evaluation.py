@@ -100,14 +100,14 @@ class PixelCurves:
         Args:
             kind: `good`, or that of the defect.
             mask: (H, W), above 0 is defect; None for a good image, or for a defective one without ground
-                truth (its pixels are left out).
+                truth (its pixels are left out, as where the mask marks nothing).
             anomaly_map: (H, W).
 
         Raises:
             ShapeError: The two differ in size.
             DataError: The map is not finite.
         """
-        if mask is None and kind != GOOD:
+        if kind != GOOD and (mask is None or not np.any(mask)):
             return
         truth = np.zeros(anomaly_map.shape, bool) if mask is None else mask
         self.by_kind.setdefault(kind, PixelCurve()).add(truth, anomaly_map)

@@ -39,6 +39,7 @@ from anogan.report.comparison import write_comparison_report
 from anogan.scoring.baselines import BASELINES, BaselineScorer, fit_baseline
 
 REPORT, TABLE = "compare.html", "compare.json"
+_REMEMBERED = {"figures", "per_kind", "n_defect", "n_masked"}
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,14 @@ def compare_entrants(
         reporter: Told about progress and events.
 
     Raises:
-        ConfigError: Names repeat, or a config is wrong.
+        ConfigError: Names repeat, a data or model folder is named twice, or a config is wrong.
         DataError: A data set has no labelled test images.
         BundleError: A model folder is missing or damaged.
         StorageError: The report cannot be written.
     """
     _require_names(entrants)
+    _refuse_twice("data", data)
+    _refuse_twice("model", [entrant.path for entrant in entrants if isinstance(entrant, FittedEntrant)])
     session = _Session(work, reporter or Reporter())
     sets = [_labelled(folder) for folder in data]
     jobs = [job for dataset in sets for job in _jobs(session, entrants, dataset, seeds, baselines)]
@@ -161,6 +164,17 @@ def _require_names(entrants: Sequence[Entrant]) -> None:
             if repeated
             else "There is nothing to compare; name model folders or configs."
         )
+
+
+def _refuse_twice(what: str, folders: Sequence[Path]) -> None:
+    """One folder by two names: its figures would look like those of a repeated experiment."""
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        where = folder.resolve()
+        if where in seen:
+            also = "" if str(seen[where]) == str(folder) else f", first as {seen[where]}"
+            raise ConfigError(f"The {what} folder {folder} is named twice{also}; name it once.")
+        seen[where] = folder
 
 
 def _names_of(data: Sequence[Path]) -> dict[Path, str]:
@@ -272,7 +286,7 @@ def _fit_baseline(
 def _outcome(session: _Session, job: _Job, data: str) -> Outcome:
     remembered = session.work / "baselines" / f"{job.key}.json"
     if job.key is not None and (known := _recall(remembered)) is not None:
-        return Outcome(job.name, data, job.role, job.seed, known["figures"], known["per_kind"])
+        return Outcome(job.name, data, job.role, job.seed, **known)
     try:
         run, seconds = job.measure()
     except Exception as error:
@@ -291,13 +305,18 @@ def _outcome(session: _Session, job: _Job, data: str) -> Outcome:
         {name: figures[name] for name in FIGURES},
         {kind: row["image_auroc"] for kind, row in run.evaluation.per_kind.items()},
         unscored=len(run.errors),
+        doubtful=run.doubtful,
+        n_defect=run.evaluation.n_defect,
+        n_masked=run.evaluation.n_masked,
     )
     if run.errors:
         session.reporter.event(
             f"{len(run.errors)} test images could not be scored: {next(iter(run.errors.values()))}"
         )
     elif job.key is not None:
-        write_json(remembered, {"figures": dict(found.figures), "per_kind": dict(found.per_kind)})
+        write_json(
+            remembered, {name: value for name, value in found.to_dict().items() if name in _REMEMBERED}
+        )
     return found
 
 
@@ -306,7 +325,7 @@ def _recall(path: Path) -> Mapping[str, Any] | None:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None  # Not there, or cut short: it is measured again.
-    return tree if isinstance(tree, dict) and {"figures", "per_kind"} <= tree.keys() else None
+    return tree if isinstance(tree, dict) and tree.keys() == _REMEMBERED else None  # Else of another version.
 
 
 def _file_name(name: str) -> str:

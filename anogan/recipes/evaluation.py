@@ -182,10 +182,7 @@ def evaluate_scorer(
 
 
 def _refuse_unfit_masks(samples: Sequence[Sample]) -> None:
-    """Reads every mask once before anything is scored; none is kept.
-
-    One without a mark would count the pixels of a defect as good ones.
-    """
+    """Reads every mask once before anything is scored; none is kept."""
     for sample in samples:
         if sample.mask_path is None:
             continue
@@ -193,12 +190,7 @@ def _refuse_unfit_masks(samples: Sequence[Sample]) -> None:
             info = probe(sample.path)
         except ImageError:
             continue  # Scoring tells why it cannot be read.
-        marked = read_mask(sample.mask_path, (info.height, info.width)).any()
-        if sample.kind != GOOD and not marked:
-            raise DataError(
-                f"{sample.mask_path} marks no pixel of a defective image; save the drawing itself, not as "
-                "transparency (alpha), or take the file away."
-            )
+        read_mask(sample.mask_path, (info.height, info.width))
 
 
 def _write_report(

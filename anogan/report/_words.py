@@ -123,7 +123,8 @@ def masks(n_masked: int, n_defect: int) -> str:
     """How many defective images the pixel figures know."""
     return (
         f"{n_masked} of {n_defect} defective images have a mask (ground_truth/<kind>/<name>_mask.png, or "
-        f"<name>.png); {'pixel figures are of these' if n_masked else 'so there are no pixel figures'}."
+        "<name>.png; one that marks nothing, as of a drawing in the alpha channel, is none); "
+        f"{'pixel figures are of these' if n_masked else 'so there are no pixel figures'}."
     )
 
 

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from anogan import __version__
-from anogan.metrics.comparison import LOWER_IS_BETTER, Comparison, Outcome, Row, Spread, best_rows
+from anogan.metrics.comparison import (
+    LOWER_IS_BETTER,
+    Comparison,
+    Outcome,
+    Row,
+    Spread,
+    best_rows,
+    mask_counts,
+)
 from anogan.report import _words
 from anogan.report._page import assets, data_uri, template, write_page
 from anogan.report.plots import seed_dots
@@ -37,6 +45,18 @@ def range_text(figure: str, spread: Spread | None) -> str:
     return f"{_value(figure, spread.low)} to {_value(figure, spread.high)}"
 
 
+def seeds_text(row: Row) -> str:
+    """`3`, or `2 of 3` where one failed."""
+    n = len(row.seeds)
+    return f"{n - len(row.errors)} of {n}" if row.errors else str(n)
+
+
+def masks_text(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """A sentence for each data set with defective images that have no mask: pixel figures leave them out."""
+    counts = mask_counts(outcomes)
+    return {data: _words.masks(n, of) for data, (n, of) in counts.items() if n < of}
+
+
 def data_sets(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows by data set, in order."""
     found: dict[str, list[Row]] = {}
@@ -55,6 +75,7 @@ def write_comparison_report(path: Path, comparison: Comparison) -> Path:
     Raises:
         StorageError: The file cannot be written; an earlier page is left as it was.
     """
+    masks = masks_text(comparison.outcomes)
     context = {
         "title": "Comparison",
         "version": __version__,
@@ -62,7 +83,7 @@ def write_comparison_report(path: Path, comparison: Comparison) -> Path:
         "verdicts": comparison.verdicts,
         "labels": [(name, label, name in LOWER_IS_BETTER) for name, label in LABELS.items()],
         "sets": [
-            _set(name, rows, [o for o in comparison.outcomes if o.data == name])
+            _set(name, rows, [o for o in comparison.outcomes if o.data == name], masks.get(name))
             for name, rows in data_sets(comparison.rows).items()
         ],
     }
@@ -75,7 +96,7 @@ def _value(figure: str, value: float) -> str:
     return _words.metric(figure, value) if digits is None else _words.number(value, digits)
 
 
-def _set(name: str, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _set(name: str, rows: Sequence[Row], outcomes: Sequence[Outcome], masks: str | None) -> dict[str, Any]:
     best = {figure: best_rows(rows, figure) for figure in LABELS}
     return {
         "name": name,
@@ -83,13 +104,15 @@ def _set(name: str, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> dict[st
             {
                 "name": row.name,
                 "role": row.role,
-                "n": len(row.seeds),
+                "seeds": seeds_text(row),
                 "cells": [_cell(figure, row, row.name in best[figure]) for figure in LABELS],
                 "errors": row.errors,
                 "unscored": row.unscored,
+                "doubtful": row.doubtful,
             }
             for row in rows
         ],
+        "masks": masks,
         "kinds": _kinds(rows),
         "plots": _plots(outcomes),
     }

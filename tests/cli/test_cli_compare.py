@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,49 @@ def test_an_entrant_that_fills_the_memory_or_the_disk_does_not_end_the_others(
     assert shown.code == 0
     assert type(error).__name__ in failed["errors"][0]
     assert fine["figures"]["image_auroc"]["n"] == 1
+
+
+def test_nothing_that_could_be_measured_is_a_mistake_that_is_told(
+    parts: Path, config: Path, cli: Run
+) -> None:
+    words = ("compare", config, "--data", parts, "--seeds", 2, "--set", "tiles.size=128", "--report", "out")
+    shown, machine = cli(*words), cli(*words, "--json")
+
+    for outcome in (shown, machine):
+        assert outcome.code == 2
+        assert "None of the 2 runs could be measured" in " ".join(outcome.stderr.split())
+        assert "smaller than tiles.size 128" in " ".join(outcome.stderr.split())
+    assert "0 of 2" in shown.stdout
+    assert len(json.loads(machine.stdout)["rows"]) == 1
+
+
+def test_defective_images_without_a_mask_are_counted_once_per_data_set(
+    parts: Path, model: Path, config: Path, tmp_path: Path, cli: Run
+) -> None:
+    data = Path(shutil.copytree(parts, tmp_path / "data"))
+    next((data / "ground_truth" / "hot spot").iterdir()).unlink()
+    words = ("compare", config, model, "--baselines", "--data", data, "--data", parts, "--seeds", 1)
+
+    for _ in range(2):  # The second time baselines are remembered.
+        shown = cli(*words, "--report", "out")
+        assert " ".join(shown.stdout.split()).count("defective images have a mask") == 1
+        assert "2 of 3 defective images have a mask" in " ".join(shown.stdout.split())
+        assert Path("out/compare.html").read_text("utf-8").count("2 of 3 defective images have a mask") == 1
+        outcomes = json.loads(Path("out/compare.json").read_text("utf-8"))["outcomes"]
+        counts = {(one["data"], one["n_masked"], one["n_defect"]) for one in outcomes}
+        assert counts == {(data.name, 2, 3), (parts.name, 3, 3)}
+
+
+def test_one_folder_by_two_names_is_refused(model: Path, parts: Path, tmp_path: Path, cli: Run) -> None:
+    (tmp_path / "link").symlink_to(parts, target_is_directory=True)
+    shutil.copytree(model, "m1")
+    twice = cli("compare", "m1", "--data", parts, "--data", f"{parts}/")
+    linked = cli("compare", "m1", "--data", parts, "--data", tmp_path / "link")
+    models = cli("compare", "m1", "./m1", "--data", parts)
+
+    for outcome, what in ((twice, "data"), (linked, "data"), (models, "model")):
+        assert outcome.code == 2
+        assert re.search(f"The {what} folder .* is named twice", " ".join(outcome.stderr.split()))
 
 
 def test_other_masks_are_measured_anew(parts: Path, config: Path, tmp_path: Path, cli: Run) -> None:

@@ -64,3 +64,11 @@ def test_compare_tells_which_entrant_it_is(doubtful: Path, model: Path, parts: P
 
     assert f"{doubtful.name}, seed 0: {TOLD}" in _words(outcome.stderr)
     assert _words(outcome.stderr).count(TOLD) == 1
+    assert f"{doubtful.name} is doubtful, seed 0: {TOLD}" in _words(outcome.stdout)
+    assert _words(outcome.stdout).count(TOLD) == 1
+    folder = Path("anogan-report")
+    assert f"{doubtful.name} is doubtful:</strong> seed 0: {TOLD}" in (folder / "compare.html").read_text(
+        "utf-8"
+    )
+    rows = json.loads((folder / "compare.json").read_text("utf-8"))["rows"]
+    assert [[why.startswith(f"seed 0: {TOLD}") for why in row["doubtful"]] for row in rows] == [[True], []]

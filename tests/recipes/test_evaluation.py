@@ -160,17 +160,17 @@ def test_a_mask_of_another_size_is_told_before_anything_is_scored(data: Path, tm
     assert stub.n_scored == 0
 
 
-def test_a_mask_that_marks_nothing_is_told_before_anything_is_scored(data: Path, tmp_path: Path) -> None:
+def test_a_mask_that_marks_nothing_is_none(data: Path, trained: Path, tmp_path: Path) -> None:
     """As of a drawing whose lines are in the alpha channel: a defect's pixels would count as good ones."""
-    root = Path(shutil.copytree(data, tmp_path / "data"))
+    without, blank = (Path(shutil.copytree(data, tmp_path / name)) for name in ("without", "blank"))
     drawing = np.zeros((*SIZE, 4), np.uint8)
     drawing[..., 3][DEFECT] = 255
-    cv2.imwrite(str(root / "ground_truth" / "bright square" / "704_mask.png"), drawing)
-    stub = _Stub([0.0] * 20)
+    cv2.imwrite(str(blank / "ground_truth" / "bright square" / "704_mask.png"), drawing)
+    (without / "ground_truth" / "bright square" / "704_mask.png").unlink()
+    found = [evaluate(root, trained).evaluation for root in (without, blank)]
 
-    with pytest.raises(DataError, match=r"704_mask\.png marks no pixel of a defective image"):
-        evaluate_scorer(cast(Any, stub), scan_dataset(root).test)
-    assert stub.n_scored == 0
+    assert found[0].n_masked == found[1].n_masked == found[0].n_defect - 1
+    assert found[0].pixel_auroc == found[1].pixel_auroc
 
 
 def test_a_folder_without_a_test_set_is_refused(trained: Path) -> None:

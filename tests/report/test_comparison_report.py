@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_rates_are_percent_areas_have_three_digits_and_one_seed_has_no_spread() 
 def test_the_page_holds_verdicts_figures_kinds_and_failures(comparison: Comparison, tmp_path: Path) -> None:
     page = write_comparison_report(tmp_path / "compare.html", comparison).read_text("utf-8")
 
-    assert "no AnoGAN here beats the baseline patch PCA" in page
+    assert "no AnoGAN here that could be measured (broken failed) beats the baseline patch PCA" in page
     assert "<b>0.920</b>" in page
     assert "± 0.020" in page
     assert "0.900 to 0.940" in page
@@ -68,6 +69,21 @@ def test_names_from_outside_cannot_become_markup_and_nothing_is_loaded(
     assert "板 &lt;pcb&gt;" in page
     assert "<pcb>" not in page
     assert not re.search(r"https?:|@import|url\(|<script", page)
+
+
+def test_what_limits_the_figures_stands_below_their_table(tmp_path: Path) -> None:
+    doubted = replace(_outcome("demo", 0.9, 0), doubtful="It <b>collapsed</b>.", n_defect=3, n_masked=2)
+    lost = Outcome("demo", "板 <pcb>", "model", 1, error="memory.")
+    other = replace(_outcome("PCA", 0.8, 0, "baseline"), n_defect=3, n_masked=2)
+    elsewhere = replace(_outcome("demo", 0.9, 0), data="tiles", n_defect=3, n_masked=3)
+    outcomes = [doubted, lost, other, elsewhere]
+    page = write_comparison_report(tmp_path / "compare.html", compare_outcomes(outcomes)).read_text("utf-8")
+
+    assert "<strong>demo is doubtful:</strong> seed 0: It &lt;b&gt;collapsed&lt;/b&gt;.</p>" in page
+    assert "the training of demo is doubtful" in page
+    assert page.count("defective images have a mask") == 1
+    assert "2 of 3 defective images have a mask" in page
+    assert re.findall(r"</td><td class=\"n\">([^<]+)</td>\n", page) == ["1 of 2", "1", "1"]
 
 
 def test_a_comparison_where_all_failed_is_still_a_page(tmp_path: Path) -> None:
