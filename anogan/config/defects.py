@@ -71,6 +71,13 @@ class HeadConfig(Section):
     steps: int = Field(1000, ge=1, description="Steps of the head's training, after all others.")
     batch_size: int = Field(16, ge=1, description="Tiles per step.")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's.")
+    ema_decay: float = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="The moving average of the head's weights over the last third of its steps is kept in "
+        "their place; 0 is off. Batches of few tiles leave a head to luck, and the average less so.",
+    )
     image_weight: float = Field(
         0.5,
         ge=0,

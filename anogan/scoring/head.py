@@ -14,7 +14,7 @@ from anogan.gan import ranks
 from anogan.gan.alarms import Points
 from anogan.gan.batch_norm import BATCHES, FIRST_BATCH, fix_batch_norm, recalibrate_batch_norm
 from anogan.gan.device import autocast, training_precision
-from anogan.gan.ema import BestState
+from anogan.gan.ema import BestState, Ema
 from anogan.gan.keeping import HEAD_LOSS, best_head_look
 from anogan.gan.rates import decay_factor, scale_learning_rates
 from anogan.gan.shared_layers import share_layers
@@ -55,14 +55,15 @@ class HeadStage:
         share_layers(head)
         self._format = _memory_format(config, device)
         self.head = head.to(device).to(memory_format=self._format)
+        self._ema = Ema(self.head, config.head.ema_decay)
         self._best = BestState({"head": self.head})
         rate = config.head.learning_rate
         self._optimiser = optim.AdamW(self.head.parameters(), rate, weight_decay=1e-4, foreach=True)
         self._fixed_from = fixed_from(config)
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The head alone, as it is and as it was at its best: everything below it is frozen."""
-        return {"head": self.head, "best": self._best}
+        """The head alone, as it is, averaged and at its best: everything below it is frozen."""
+        return {"head": self.head, "head_ema": self._ema.network, "best": self._best}
 
     def optimisers(self) -> Mapping[str, optim.Optimizer]:
         """One AdamW."""
@@ -82,6 +83,10 @@ class HeadStage:
         loss.backward()
         ranks.average_gradients(self.head)
         self._optimiser.step()
+        if step == self._fixed_from:
+            self._ema.network.load_state_dict(self.head.state_dict())
+        elif step > self._fixed_from:  # Before, batch norm is another at every step, and fits no average.
+            self._ema.update(self.head, step - self._fixed_from)
         return {"head_loss": float(ranks.mean(loss.detach()))}
 
     def _set_rate(self, step: int) -> None:
@@ -133,8 +138,7 @@ class HeadStage:
         from sklearn.metrics import roc_auc_score
 
         x, mask = self._evidence(self._held_out, 0, 32)
-        self.head.eval()
-        logits = self.head(x).float()
+        logits = self._at(step).eval()(x).float()
         figures = {HEAD_LOSS: float(segmentation_loss(logits, mask))}
         marked = mask.flatten().cpu().numpy() > 0.5
         # Of weights that are not finite the loss says enough: the loop repairs them.
@@ -147,7 +151,12 @@ class HeadStage:
         """Copies the head if the last look was the best since its statistics were fixed."""
         best = best_head_look(points, self._fixed_from)
         if best is not None and best == points[HEAD_LOSS][-1][0]:
-            self._best.take({"head": self.head})
+            self._best.take({"head": self._at(best)})
+
+    def _at(self, step: int) -> nn.Module:
+        """The head that scoring would get after so many steps."""
+        averaged = self.config.head.ema_decay > 0 and step > self._fixed_from
+        return self._ema.network if averaged else self.head
 
     def ends_early(self, points: Points) -> bool:
         """No: every step is done."""
@@ -155,8 +164,9 @@ class HeadStage:
 
     def finish(self) -> nn.Sequential:
         """The head with the weights that were kept, frozen, in eval mode."""
-        if (best := self._best.networks()) is not None:
-            self.head.load_state_dict(best["head"].state_dict())
+        best = self._best.networks()
+        kept = self._at(self.total_steps) if best is None else best["head"]
+        self.head.load_state_dict(kept.state_dict())
         self.head.eval().requires_grad_(False)
         return self.head
 

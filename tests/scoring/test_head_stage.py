@@ -21,8 +21,9 @@ from tests.tiny import part, tiny_config
 CPU = torch.device("cpu")
 
 
-def _stage(steps: int = 6) -> HeadStage:
-    config = tiny_config(head={"steps": steps, "width": 8, "batch_size": 2}, search={"steps": 1})
+def _stage(steps: int = 6, ema_decay: float = 0) -> HeadStage:
+    head = {"steps": steps, "width": 8, "batch_size": 2, "ema_decay": ema_decay}
+    config = tiny_config(head=head, search={"steps": 1})
     # Light differs from part to part, so that tiles beside each other matter.
     parts = [(part(seed) * light).astype(np.uint8) for seed, light in enumerate((1, 0.1, 0.5, 0.9, 0.2, 0.7))]
     source, held_out = TileSource(parts[:4], config, 0), TileSource(parts[4:], config, 1)
@@ -65,8 +66,32 @@ def test_what_the_last_steps_minimise_is_the_loss_of_scoring() -> None:
     assert stage.step(5)["head_loss"] == pytest.approx(float(alone), rel=1e-5)
 
 
-def test_training_goes_on_with_the_fixed_statistics_after_an_interruption(tmp_path) -> None:
-    straight, first, second = _stage(), _stage(), _stage()
+def test_scoring_gets_the_average_of_the_steps_with_its_statistics() -> None:
+    stage, plain = _stage(9, ema_decay=0.9), _stage(9)
+    average: list[torch.Tensor] = []
+    for step in range(9):
+        assert stage.step(step) == plain.step(step)  # It changes no step.
+        now = [parameter.detach().clone() for parameter in stage.head.parameters()]
+        averaged = step - fixed_from(stage.config)
+        if averaged <= 0:
+            average = now
+        else:
+            decay = (1 + averaged) / (10 + averaged)  # Not yet 0.9, so that the start is soon forgotten.
+            average = [torch.lerp(a, b, 1 - decay) for a, b in zip(average, now, strict=True)]
+        assert (stage.look(step + 1) == plain.look(step + 1)) == (averaged <= 0)
+    finished = stage.finish()
+
+    for got, want in zip(finished.parameters(), average, strict=True):
+        torch.testing.assert_close(got, want)
+    assert not _same(list(finished.parameters()), list(plain.finish().parameters()))
+    assert _same(_statistics(stage), _statistics(plain))
+
+
+@pytest.mark.parametrize("ema_decay", [0, 0.9])
+def test_training_goes_on_with_the_fixed_statistics_after_an_interruption(
+    ema_decay: float, tmp_path: Path
+) -> None:
+    straight, first, second = (_stage(ema_decay=ema_decay) for _ in range(3))
     for step in range(6):
         straight.step(step)
     for step in range(5):
@@ -76,6 +101,7 @@ def test_training_goes_on_with_the_fixed_statistics_after_an_interruption(tmp_pa
     load_checkpoint(path, modules=second.modules(), optimisers=second.optimisers())
     second.step(5)
     assert _same(list(straight.head.parameters()), list(second.head.parameters()))
+    assert _same(list(straight.finish().parameters()), list(second.finish().parameters()))
     assert _same(_statistics(straight), _statistics(second))
 
 
