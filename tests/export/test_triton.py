@@ -82,7 +82,7 @@ def test_requests_are_batched_and_the_first_part_finds_a_warm_server(exported: E
     assert (list(image.dims), image.zero_data) == ([40, 56, 3], True)
     # One number per image: the server adds the batch, and the model's output has no other axis.
     scalars = [output for output in config.output if list(output.dims) == [1]]
-    assert len(scalars) == 6
+    assert len(scalars) == 7
     assert all(output.HasField("reshape") and not output.reshape.shape for output in scalars)
 
 
