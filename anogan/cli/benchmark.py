@@ -110,7 +110,7 @@ def _alike(data: Path, read: Any) -> list[NDArray[Any]]:
     found: list[NDArray[Any]] = []
     for path in in_test or find_images([data]):  # A data set's masks are no photographs.
         try:
-            found += [read(path)]
+            found.append(read(path))
         except ImageError as error:
             print_note(f"{error} It is left out.")
         if len(found) == _IMAGES:

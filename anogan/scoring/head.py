@@ -55,7 +55,8 @@ class HeadStage:
         share_layers(head)
         self._format = _memory_format(config, device)
         self.head = head.to(device).to(memory_format=self._format)
-        self._ema = Ema(self.head, config.head.ema_decay)
+        decay = config.head.ema_decay
+        self._ema = Ema(self.head, decay) if decay > 0 else None
         self._best = BestState({"head": self.head})
         rate = config.head.learning_rate
         self._optimiser = optim.AdamW(self.head.parameters(), rate, weight_decay=1e-4, foreach=True)
@@ -63,7 +64,8 @@ class HeadStage:
 
     def modules(self) -> Mapping[str, nn.Module]:
         """The head alone, as it is, averaged and at its best: everything below it is frozen."""
-        return {"head": self.head, "head_ema": self._ema.network, "best": self._best}
+        averaged = {} if self._ema is None else {"head_ema": self._ema.network}
+        return {"head": self.head, "best": self._best} | averaged
 
     def optimisers(self) -> Mapping[str, optim.Optimizer]:
         """One AdamW."""
@@ -83,11 +85,17 @@ class HeadStage:
         loss.backward()
         ranks.average_gradients(self.head)
         self._optimiser.step()
+        self._average(step)
+        return {"head_loss": float(ranks.mean(loss.detach()))}
+
+    def _average(self, step: int) -> None:
+        """From the fixed statistics on: before, batch norm is another at every step, and fits no average."""
+        if self._ema is None or step < self._fixed_from:
+            return
         if step == self._fixed_from:
             self._ema.network.load_state_dict(self.head.state_dict())
-        elif step > self._fixed_from:  # Before, batch norm is another at every step, and fits no average.
+        else:
             self._ema.update(self.head, step - self._fixed_from)
-        return {"head_loss": float(ranks.mean(loss.detach()))}
 
     def _set_rate(self, step: int) -> None:
         # One cycle down to 0: the last steps average the noise of the drawn defects away.
@@ -155,8 +163,7 @@ class HeadStage:
 
     def _at(self, step: int) -> nn.Module:
         """The head that scoring would get after so many steps."""
-        averaged = self.config.head.ema_decay > 0 and step > self._fixed_from
-        return self._ema.network if averaged else self.head
+        return self.head if self._ema is None or step <= self._fixed_from else self._ema.network
 
     def ends_early(self, points: Points) -> bool:
         """No: every step is done."""
