@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -186,8 +187,8 @@ def calibrate_model(
         ConfigError: A share is none that `calibration` in a config takes, or nothing is to change.
         DataError: There are no good images, they are test images, or a name lacks the part that `split.group`
             looks for.
-        CalibrationError: Images that trained the model are among them, all scores are unusable, or the model
-            keeps no scores.
+        CalibrationError: Images that trained the model are among them, all scores are unusable, the model
+            keeps no scores, or the images are too few for the last threshold's rate while none is given.
     """
     path = default_model_path(model)
     bundle = load_bundle(path)
@@ -216,11 +217,23 @@ def calibrate_model(
             leave_out_outliers=leave_out_outliers,
             limits=good_limits(found, parts),
         )
+        if false_reject is None:
+            _refuse_to_promise_less(last, calibration, path)
         changed = _with_calibration(bundle, calibration, str(data.resolve()), hashes)
         _tell_what_counts_no_more(last, calibration, event)
         _tell_missing_variants(bundle.config, images, event)
     save_bundle(path, changed)
     return calibration
+
+
+def _refuse_to_promise_less(last: Calibration, new: Calibration, path: Path) -> None:
+    # The last threshold's scores go with it: a handful of images would undo for good what hundreds allow.
+    if last.estimate.shortfall or (why := new.estimate.warning()) is None:
+        return
+    least = math.ceil(1000 / (new.estimate.n_good + 1)) / 1000
+    raise CalibrationError(
+        f"The threshold of {path} stays as it was: {why} This many allow --false-reject {least:g}."
+    )
 
 
 def _tell_what_counts_no_more(last: Calibration, new: Calibration, event: Callable[[str], None]) -> None:

@@ -119,11 +119,30 @@ def test_fewer_images_than_before_are_told(own_model: Path, tmp_path: Path) -> N
     told: list[str] = []
     calibrate_model(write_parts(tmp_path / "many", range(800, 812)), own_model, event=told.append)
     told.clear()
-    calibrate_model(write_parts(tmp_path / "few", range(820, 828)), own_model, event=told.append)
+    calibrate_model(write_parts(tmp_path / "few", range(820, 830)), own_model, event=told.append)
 
     assert [sentence.partition(":")[0] for sentence in told] == [
-        "8 good images set the threshold now, 12 did before"
+        "10 good images set the threshold now, 12 did before"
     ]
+
+
+def test_too_few_images_for_the_promise_leave_the_threshold(own_model: Path, tmp_path: Path) -> None:
+    calibrate_model(write_parts(tmp_path / "many", range(800, 812)), own_model)
+    before = load_bundle(own_model).calibration
+    few = write_parts(tmp_path / "few", range(820, 828))
+    with pytest.raises(CalibrationError, match=r"stays as it was: 8 good images .* --false-reject 0\.112\.$"):
+        calibrate_model(few, own_model)
+
+    assert load_bundle(own_model).calibration == before
+    asked = calibrate_model(few, own_model, false_reject=0.112).estimate
+    assert (asked.n_good, asked.shortfall) == (8, 0)
+
+
+def test_a_model_of_few_images_takes_few_others(own_model: Path, tmp_path: Path) -> None:
+    calibrate_model(write_parts(tmp_path / "few", range(820, 828)), own_model, false_reject=0.1)
+
+    other = calibrate_model(write_parts(tmp_path / "others", range(830, 836)), own_model).estimate
+    assert (other.n_good, other.shortfall) == (6, 3)
 
 
 def test_images_that_set_no_threshold_are_told(own_model: Path, tmp_path: Path) -> None:
