@@ -13,7 +13,6 @@ from anogan.metrics.comparison import (
     Outcome,
     Role,
     Spread,
-    best_rows,
     compare_outcomes,
     mask_counts,
 )
@@ -87,20 +86,6 @@ def test_masks_are_counted_once_per_data_set_by_whoever_scored_most_images() -> 
     elsewhere = Outcome("demo", "tiles", "model", 0, n_defect=4, n_masked=4)
 
     assert mask_counts([part, whole, failed, elsewhere]) == {"pcb": (2, 5), "tiles": (4, 4)}
-
-
-def test_the_best_is_the_least_where_less_is_better_and_ties_share_it() -> None:
-    rows = compare_outcomes(
-        [
-            outcome("a", 0.9, ms_per_image=5.0),
-            outcome("b", 0.9, ms_per_image=9.0),
-            outcome("c", None, ms_per_image=7.0),
-        ]
-    ).rows
-
-    assert best_rows(rows, "image_auroc") == {"a", "b"}
-    assert best_rows(rows, "ms_per_image") == {"a"}
-    assert best_rows(rows, "aupro") == set()
 
 
 def test_a_baseline_that_wins_is_named_as_the_winner() -> None:

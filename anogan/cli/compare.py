@@ -192,8 +192,8 @@ def _print(found: Comparison, report: Path) -> None:
 
 
 def _table(rows: Sequence[Row], figures: Sequence[str]) -> Table:
-    from anogan.metrics.comparison import LOWER_IS_BETTER, best_rows
-    from anogan.report.comparison import LABELS, deviation_text, mean_text, seeds_text
+    from anogan.metrics.comparison import LOWER_IS_BETTER
+    from anogan.report.comparison import LABELS, best_rows, deviation_text, mean_text, seeds_text
 
     labels = [LABELS[figure] + (" ↓" if figure in LOWER_IS_BETTER else "") for figure in figures]
     table = Table("entrant", "seeds", *labels)

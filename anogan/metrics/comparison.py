@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -168,16 +168,6 @@ def mask_counts(outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
         # Who could not score some images counts fewer of them, and who failed none.
         found[outcome.data] = max(counts, found.get(outcome.data, (0, 0)), key=lambda pair: pair[::-1])
     return found
-
-
-def best_rows(rows: Sequence[Row], figure: str) -> set[str]:
-    """Names of the rows of one data set with the best mean; ties share it."""
-    means = {row.name: spread.mean for row in rows if (spread := row.figures.get(figure)) is not None}
-    if not means:
-        return set()
-    pick: Callable[[Iterable[float]], float] = min if figure in LOWER_IS_BETTER else max
-    best = pick(means.values())
-    return {name for name, mean in means.items() if mean == best}
 
 
 @dataclass(frozen=True)

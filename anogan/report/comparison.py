@@ -14,7 +14,6 @@ from anogan.metrics.comparison import (
     Outcome,
     Row,
     Spread,
-    best_rows,
     mask_counts,
 )
 from anogan.report import _words
@@ -31,6 +30,15 @@ def mean_text(figure: str, spread: Spread | None) -> str:
     if spread is None:
         return _words.MISSING
     return _value(figure, spread.mean)
+
+
+def best_rows(rows: Sequence[Row], figure: str) -> set[str]:
+    """Names of the rows of one data set with the best mean; means that read alike share it."""
+    means = {row.name: spread.mean for row in rows if (spread := row.figures.get(figure)) is not None}
+    if not means:
+        return set()
+    best = min(means.values()) if figure in LOWER_IS_BETTER else max(means.values())
+    return {name for name, mean in means.items() if _value(figure, mean) == _value(figure, best)}
 
 
 def deviation_text(figure: str, spread: Spread | None) -> str:

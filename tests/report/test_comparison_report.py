@@ -10,7 +10,13 @@ import pytest
 
 from anogan.errors import DataError
 from anogan.metrics.comparison import Comparison, Outcome, Role, Spread, compare_outcomes
-from anogan.report.comparison import deviation_text, mean_text, range_text, write_comparison_report
+from anogan.report.comparison import (
+    best_rows,
+    deviation_text,
+    mean_text,
+    range_text,
+    write_comparison_report,
+)
 from anogan.report.plots import seed_dots
 
 
@@ -40,6 +46,20 @@ def test_rates_are_percent_areas_have_three_digits_and_one_seed_has_no_spread() 
     assert (deviation_text("accuracy", single), range_text("accuracy", single)) == ("", "")
     assert mean_text("ms_per_image", Spread(12.34, 0, 12.34, 12.34, 1)) == "12.3"
     assert mean_text("aupro", None) == "–"
+
+
+def test_the_best_is_the_least_where_less_is_better_and_means_that_read_alike_share_it() -> None:
+    found = {"a": (0.99962, 5.0), "b": (1.0, 9.0), "c": (0.999, 7.0), "d": (None, None)}
+    rows = compare_outcomes(
+        [
+            Outcome(name, "pcb", "model", 0, {"image_auroc": auroc, "ms_per_image": ms})
+            for name, (auroc, ms) in found.items()
+        ]
+    ).rows
+
+    assert best_rows(rows, "image_auroc") == {"a", "b"}
+    assert best_rows(rows, "ms_per_image") == {"a"}
+    assert best_rows(rows, "aupro") == set()
 
 
 def test_the_page_holds_verdicts_figures_kinds_and_failures(comparison: Comparison, tmp_path: Path) -> None:
