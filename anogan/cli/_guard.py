@@ -21,7 +21,6 @@ _EXTRAS = {
     "torch": "train",
     "torchvision": "train",
     "albumentations": "train",
-    "jinja2": "train",
     "lightning_fabric": "train",
     "matplotlib": "train",
     "sklearn": "train",

@@ -29,7 +29,7 @@ from anogan.inspection import Verdict
 NAME = "score"
 EXAMPLE = 'anogan score image.png line-3/ "archive/*.tif" --out heatmaps'
 REJECTED = 1
-_UNDRAWN = "heatmap"  # Beside the verdicts and `error` in what is counted.
+_UNDRAWN, _UNWRITTEN = "heatmap", "report"  # Beside the verdicts and `error` in what is counted.
 
 
 def command(
@@ -57,7 +57,11 @@ def command(
         Path | None, typer.Option(help="Write a HTML report to this .html file, or into this folder.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Reject above this score.", show_default="calibrated")
+        float | None,
+        typer.Option(
+            help="Reject above this score; above the model's review threshold it is still reviewed.",
+            show_default="calibrated",
+        ),
     ] = None,
     steps: Annotated[
         int | None,
@@ -82,7 +86,7 @@ def command(
 
     Exit code 0: no image is rejected (one for review is not).
     Exit code 1: at least one is rejected.
-    Exit code 2: a mistake; or some could not be scored, and none is rejected.
+    Exit code 2: a mistake; or none is rejected, but some could not be scored or a picture not be written.
     """
     _refuse_unfit(threshold, json_=json_, csv_=csv_)
     if out is None and not (json_ or csv_):
@@ -143,7 +147,11 @@ def _run(
         if pages is not None:
             pages.add(file)
     if pages is not None and report is not None:
-        pages.write(report)
+        try:
+            pages.write(report)
+        except StorageError as error:  # Nor does it take away that a part was rejected.
+            print_error(str(error))
+            counts[_UNWRITTEN] += 1
     return counts
 
 
@@ -181,11 +189,11 @@ def _summarise(counts: Counter[str], folder: Path | None, report: Path | None) -
     out.print(f"{scored} image{'' if scored == 1 else 's'}: {text}{failed}.")
     if folder is not None and scored:
         out.print(f"Heatmaps are in {folder}.")
-    if report is not None:
+    if report is not None and not counts[_UNWRITTEN]:
         out.print(f"The report is {report}.")
 
 
 def _exit_code(counts: Counter[str]) -> int:
     if counts[Verdict.REJECT]:
         return REJECTED
-    return USER_MISTAKE if counts["error"] or counts[_UNDRAWN] else 0
+    return USER_MISTAKE if counts["error"] or counts[_UNDRAWN] or counts[_UNWRITTEN] else 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from torch import optim
+if TYPE_CHECKING:
+    from torch import optim
 
 
 def decay_factor(step: int, total: int, decay_share: float) -> float:

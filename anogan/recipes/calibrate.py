@@ -188,7 +188,7 @@ def calibrate_model(
         DataError: There are no good images, they are test images, or a name lacks the part that `split.group`
             looks for.
         CalibrationError: Images that trained the model are among them, all scores are unusable, the model
-            keeps no scores, or the images are too few for the last threshold's rate while none is given.
+            keeps no scores, or so few images promise less than the last threshold and than was asked for.
     """
     path = default_model_path(model)
     bundle = load_bundle(path)
@@ -217,8 +217,7 @@ def calibrate_model(
             leave_out_outliers=leave_out_outliers,
             limits=good_limits(found, parts),
         )
-        if false_reject is None:
-            _refuse_to_promise_less(last, calibration, path)
+        _refuse_to_promise_less(last, calibration, path)
         changed = _with_calibration(bundle, calibration, str(data.resolve()), hashes)
         _tell_what_counts_no_more(last, calibration, event)
         _tell_missing_variants(bundle.config, images, event)
@@ -228,7 +227,7 @@ def calibrate_model(
 
 def _refuse_to_promise_less(last: Calibration, new: Calibration, path: Path) -> None:
     # The last threshold's scores go with it: a handful of images would undo for good what hundreds allow.
-    if last.estimate.shortfall or (why := new.estimate.warning()) is None:
+    if new.estimate.false_reject <= last.estimate.false_reject or (why := new.estimate.warning()) is None:
         return
     least = math.ceil(1000 / (new.estimate.n_good + 1)) / 1000
     raise CalibrationError(

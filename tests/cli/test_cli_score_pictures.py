@@ -168,6 +168,18 @@ def test_the_report_shows_the_images_and_the_promise(cli: Any, model: Path, good
     assert "Promise: at most" in page
 
 
+def test_a_report_that_cannot_be_written_takes_no_verdict_away(cli: Any, model: Path, good: Path) -> None:
+    Path("r.html").mkdir()  # A folder of this name is not replaced by a page.
+    codes = {}
+    for threshold in (1e6, -1e6):
+        outcome = cli("score", good, "--model", model, "--report", "r.html", "--threshold", threshold)
+        codes[threshold] = outcome.code
+        assert "r.html" in outcome.stderr
+        assert "The report is" not in outcome.stdout
+
+    assert codes == {1e6: 2, -1e6: 1}
+
+
 def test_a_report_of_a_threshold_by_hand_promises_nothing(cli: Any, model: Path, good: Path) -> None:
     cli("score", good, "--model", model, "--json", "--report", "r.html", NEVER)
     page = Path("r.html").read_text(encoding="utf-8")

@@ -138,11 +138,18 @@ def test_too_few_images_for_the_promise_leave_the_threshold(own_model: Path, tmp
     assert (asked.n_good, asked.shortfall) == (8, 0)
 
 
-def test_a_model_of_few_images_takes_few_others(own_model: Path, tmp_path: Path) -> None:
-    calibrate_model(write_parts(tmp_path / "few", range(820, 828)), own_model, false_reject=0.1)
+@pytest.mark.parametrize("rate", [None, 0.1, 0.01])
+def test_few_images_replace_no_more_of_too_few(own_model: Path, tmp_path: Path, rate: float | None) -> None:
+    calibrate_model(write_parts(tmp_path / "first", range(800, 824)), own_model, false_reject=0.02)
+    fewer, more = (
+        write_parts(tmp_path / "fewer", range(830, 838)),
+        write_parts(tmp_path / "m", range(840, 865)),
+    )
+    with pytest.raises(CalibrationError, match=r"stays as it was: 8 good images"):
+        calibrate_model(fewer, own_model, false_reject=rate)
 
-    other = calibrate_model(write_parts(tmp_path / "others", range(830, 836)), own_model).estimate
-    assert (other.n_good, other.shortfall) == (6, 3)
+    taken = calibrate_model(more, own_model).estimate
+    assert (taken.n_good, taken.requested, taken.shortfall) == (25, 0.02, 24)
 
 
 def test_images_that_set_no_threshold_are_told(own_model: Path, tmp_path: Path) -> None:
