@@ -15,10 +15,10 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 HEAD = """\
 # Every setting
 
-Written from the code (`python -m tests.test_settings_page`). The defaults are those of `anogan.Config()`, the
-papers' where they name one; the files in `configs/` set others, and `anogan fit` without `--config` takes
-`configs/default.yaml`, or `aligned`, `pcb` or `magnetic-tile` where the images ask for it, as `anogan.fit`
-does.
+Written from the code (`python -m tests.test_settings_page`). The defaults are those of `anogan.Config()`:
+of networks and game Radford's, of the search ours (the papers' own are in `anogan-2017` and `f-anogan`). The
+files in `configs/` set others, and `anogan fit` without `--config` takes `configs/default.yaml` or, where
+the images ask for it, `aligned`, `pcb` or `magnetic-tile`, as `anogan.fit` does.
 [training.md](training.md) and [search.md](search.md) say more of those that need it. Set one in a YAML file
 or by `--set key.path=value`.
 """

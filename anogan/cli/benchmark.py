@@ -30,7 +30,9 @@ _IMAGES = 8
 def command(
     model: Annotated[
         Path | None,
-        typer.Argument(help="Model folder, or an exported .onnx file.", show_default="anogan-model"),
+        typer.Argument(
+            help="Model folder, or an exported .onnx file.", show_default="$ANOGAN_MODEL, else anogan-model"
+        ),
     ] = None,
     named: ModelOption = None,
     data: Annotated[

@@ -134,7 +134,11 @@ class CalibrationConfig(Section):
         "compares both and tells.",
     )
     review_share: float = Field(
-        0.05, ge=0, lt=1, description="Share of good parts that may go to review (0: no band)."
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of good parts that may be reviewed or rejected. 0, or no "
+        "more than `false_reject`: none is reviewed.",
     )
 
     def may_cross_fit(self, held_out: int) -> bool:

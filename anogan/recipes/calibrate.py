@@ -177,7 +177,7 @@ def calibrate_model(
             scores that the model keeps, for another rate.
         model: The model folder; see `default_model_path`.
         false_reject: Share of good parts rejected, at most; by default what was asked for last.
-        review_share: Share of good parts that may go to review; by default what was asked for last.
+        review_share: Share of good parts that may be reviewed or rejected; by default as last.
         leave_out_outliers: Whether the threshold does without images that score far above the others; by
             default as last.
         on_image: Told (path, index, total) after each image.

@@ -45,7 +45,7 @@ from anogan.recipes.good_images import (
     refuse_unfit_tiles,
 )
 from anogan.recipes.pictures import fit_pictures
-from anogan.recipes.score_trial import shown
+from anogan.recipes.score_trial import MIN_PARTS, shown
 from anogan.recipes.selection import pick_score_settings, try_memory, with_score_settings
 from anogan.recipes.shared_stages import SharedStages, shared
 from anogan.recipes.training import Reporter, Run, Trained, job_for, train
@@ -234,6 +234,11 @@ def _pick_score(scorer: Scorer, held_out: Good, reporter: Reporter) -> tuple[Sco
         return lambda done, total: reporter.progress(what, done, total, {})
 
     looked_at = shown(scorer, held_out.images, held_out.variants, held_out.parts)
+    if not looked_at.suffices:
+        reporter.event(
+            f"Held-out good images of fewer than {MIN_PARTS} parts (split.early_stop) tell no score settings "
+            "apart, so these stay as configured (score.select)."
+        )
     said: dict[str, Any] = {}
     if (tried := try_memory(scorer, looked_at, told("trying the memory"))) is not None:
         said["memory_trial"] = tried.to_dict()

@@ -35,11 +35,12 @@ from anogan.recipes.selection import (
     ScoreSelection,
     with_score_settings,
 )
+from anogan.recipes.training import Reporter
 from anogan.scoring import Model, Scorer
 from anogan.scoring.head_network import build_head
 from anogan.scoring.memory import Memory
 from tests.recipes.fits import Listener
-from tests.tiny import no_pictures
+from tests.tiny import no_pictures, write_parts
 
 TINY: dict[str, Any] = {
     "tiles": {"size": 32, "overlap": 8},
@@ -312,6 +313,15 @@ def test_the_same_images_give_the_same_settings_again(
     selection: ScoreSelection, images: list[NDArray[np.uint8]]
 ) -> None:
     assert pick_score_settings(scorer_with(**WRONG), images) == selection
+
+
+def test_fit_tells_when_too_few_images_leave_the_settings_alone(tmp_path: Path) -> None:
+    write_parts(tmp_path / "good", range(20))
+    told: list[str] = []
+    config = config_from_dict(TINY | {"score": WRONG | {"select": True}}, "the test")
+    fit(tmp_path, tmp_path / "model", config, reporter=Reporter(event=told.append))
+
+    assert any("fewer than 4 parts" in sentence and "score.select" in sentence for sentence in told)
 
 
 @pytest.mark.parametrize("select", [True, False])
