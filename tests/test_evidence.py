@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anogan.calibration import (
+    MapMoments,
     MapStatistics,
     combine,
     fit_map_statistics,
@@ -27,6 +28,34 @@ def test_per_pixel_statistics_without_a_prior_are_the_plain_moments() -> None:
     np.testing.assert_allclose(statistics.mean, RNG_MAPS.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(statistics.std, RNG_MAPS.std(axis=0, ddof=1), rtol=1e-6)
     assert statistics.mean.dtype == statistics.std.dtype == np.float32
+
+
+def _of_parts(maps: NDArray[np.float64], shots: int, prior_images: float = 0) -> MapStatistics:
+    """Of maps of which `shots` after each other show one part."""
+    moments = MapMoments("per-pixel", prior_images)
+    for index, values in enumerate(maps):
+        moments.add(values, str(index // shots))
+    return moments.statistics()
+
+
+@pytest.mark.parametrize("n", [1, 2, 12])
+def test_copies_change_no_statistics(n: int) -> None:
+    once = fit_map_statistics(RNG_MAPS[:n], "per-pixel", prior_images=5)
+    copied = _of_parts(RNG_MAPS[:n].repeat(3, axis=0), 3, prior_images=5)
+
+    np.testing.assert_allclose(copied.mean, once.mean, rtol=1e-6)
+    np.testing.assert_allclose(copied.std, once.std, rtol=1e-6)
+
+
+def test_several_photographs_of_a_part_vary_as_a_photograph_of_another_part_does() -> None:
+    rng = np.random.default_rng(1)
+    parts, shots = rng.normal(0, 3, (40, 1, 20, 20)), rng.normal(0, 1, (40, 4, 20, 20))
+    maps = (parts + shots).reshape(160, 20, 20)
+
+    assert float((_of_parts(maps, 4).std ** 2).mean()) == pytest.approx(10, rel=0.05)
+    assert float((_of_parts(maps[:8], 4).std ** 2).mean()) == pytest.approx(10, rel=0.25)
+    plain = fit_map_statistics(maps[:8], "per-pixel", prior_images=0)
+    assert float((plain.std**2).mean()) < 8  # They seem to vary less than they do.
 
 
 def test_variance_is_shrunk_to_the_global_one_as_by_so_many_images() -> None:

@@ -67,12 +67,32 @@ class MapStatistics:
         return (evidence.astype(np.float32) - self.mean) / self.std
 
 
+@dataclass(frozen=True)
+class _Moments:
+    """Mean of n maps and the sum of their squared distances from it, (H, W) each."""
+
+    n: int
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    def also(self, values: NDArray[np.float64]) -> _Moments:
+        """With one more map (Welford 1962: stable where a sum of squares would cancel)."""
+        delta = values - self.mean
+        mean = self.mean + delta / (self.n + 1)
+        return _Moments(self.n + 1, mean, self.squares + delta * (values - mean))
+
+
+_NO_MAP = _Moments(0, np.zeros((1, 1)), np.zeros((1, 1)))
+
+
 class MapMoments:
     """Mean and standard deviation of good parts' evidence, map by map and in constant memory.
 
     Per pixel, few images estimate badly, so with n images and k = `prior_images` the variance is
     (n var_pixel + k var_all) / (n + k), var_all being the mean of the pixels' variances, and the mean is
-    drawn by the same shares to its own blur (sigma 2 pixels).
+    drawn by the same shares to its own blur (sigma 2 pixels). Photographs of one part, or copies, say little
+    of the next part: n counts parts, and the variance is that between the means of parts plus the mean of
+    those within (analysis of variance, Fisher 1925).
     """
 
     def __init__(self, mode: Literal["per-pixel", "global"], prior_images: float) -> None:
@@ -84,14 +104,20 @@ class MapMoments:
         """
         self._mode, self._prior = mode, prior_images
         self._n_maps = 0
-        self._n = 0  # Of maps, or of pixels with `global`.
+        self._n = 0  # Of pixels with `global`.
         self._mean, self._squares = np.zeros((1, 1)), np.zeros((1, 1))
+        self._part: str | None = None
+        self._shown = _NO_MAP  # Of the maps of the part that came last.
+        self._parts = _NO_MAP  # Of the mean maps of those before.
+        self._within: NDArray[np.float64] = np.zeros((1, 1))  # Sum of their variances.
 
-    def add(self, evidence: NDArray[Any]) -> None:
+    def add(self, evidence: NDArray[Any], part: str | None = None) -> None:
         """Takes one map.
 
         Args:
             evidence: (H, W), of one size for `per-pixel`, of any for `global`.
+            part: What part it shows, by which maps come in order; None: one of its own. Not used by
+                `global`, where pixels of one map differ as those of others do.
 
         Raises:
             CalibrationError: It has values that are not finite.
@@ -103,8 +129,11 @@ class MapMoments:
             raise CalibrationError(
                 f"Calibration map {self._n_maps} has values that are not finite; leave it out."
             )
-        take = self._take_pixels if self._mode == "global" else self._take_map
-        take(evidence.astype(np.float64))
+        values = evidence.astype(np.float64)
+        if self._mode == "global":
+            self._take_pixels(values)
+        else:
+            self._take_map(values, part)
         self._n_maps += 1
 
     def statistics(self) -> MapStatistics:
@@ -121,17 +150,22 @@ class MapMoments:
         floor = max(_STD_FLOOR, _RELATIVE_STD_FLOOR * math.sqrt(float(variance.mean())))
         return MapStatistics(mean.astype(np.float32), np.maximum(np.sqrt(variance), floor).astype(np.float32))
 
-    def _take_map(self, evidence: NDArray[np.float64]) -> None:
-        """Welford 1962: stable where a sum of squares would cancel."""
-        if self._n and evidence.shape != self._mean.shape:
+    def _take_map(self, evidence: NDArray[np.float64], part: str | None) -> None:
+        if self._n_maps and evidence.shape != self._shown.mean.shape:
             raise ShapeError(
-                f"Calibration map {self._n} is {evidence.shape} and the first was {self._mean.shape}; "
-                "per-pixel calibration needs one size: set images.size, or calibration.map: global."
+                f"Calibration map {self._n_maps} is {evidence.shape} and the first was "
+                f"{self._shown.mean.shape}; per-pixel calibration needs one size: set images.size, or "
+                "calibration.map: global."
             )
-        self._n += 1
-        delta = evidence - self._mean
-        self._mean = self._mean + delta / self._n
-        self._squares = self._squares + delta * (evidence - self._mean)
+        if self._n_maps and (part is None or part != self._part):
+            self._parts, self._within = self._all_parts()
+            self._shown = _NO_MAP
+        self._part = part
+        self._shown = self._shown.also(evidence)
+
+    def _all_parts(self) -> tuple[_Moments, NDArray[np.float64]]:
+        """With the one that came last."""
+        return self._parts.also(self._shown.mean), self._within + self._shown.squares / self._shown.n
 
     def _take_pixels(self, evidence: NDArray[np.float64]) -> None:
         """Chan et al. 1979: Welford for whole batches of pixels."""
@@ -144,10 +178,11 @@ class MapMoments:
         self._n = total
 
     def _shrunk_to_all(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        n, k, mean = self._n, self._prior, self._mean
-        if n == 1:  # One image says nothing of the spread between images; its own spread stands in.
+        parts, within = self._all_parts()
+        n, k, mean = parts.n, self._prior, parts.mean
+        if n == 1:  # One part says nothing of the spread between parts; its own spread stands in.
             return mean, np.full_like(mean, mean.var())
-        variance = self._squares / (n - 1)
+        variance = parts.squares / (n - 1) + within / n
         shrunk = (n * variance + k * variance.mean()) / (n + k)
         return (n * mean + k * _blur(mean, _MEAN_SIGMA)) / (n + k), shrunk
 

@@ -41,20 +41,34 @@ def _silent(*_: object) -> None:
 
 
 def measure_statistics(
-    scorer: Judge, paths: Sequence[Path], on_image: OnImage = _silent
+    scorer: Judge, paths: Sequence[Path], on_image: OnImage = _silent, parts: Sequence[str] | None = None
 ) -> dict[str, MapStatistics]:
     """What each kind of evidence looks like on good images.
 
     Use images that neither trained the networks nor set the threshold: statistics fitted on the
     threshold's own images would make these look more ordinary than new ones.
+
+    Args:
+        scorer: The model.
+        paths: Good images.
+        on_image: Told (path, index, total) after each image.
+        parts: What part each shows, see `MapMoments`; by default each its own.
+
+    Raises:
+        DataError: An image cannot be scored.
     """
     config = scorer.config.calibration
+    shown = [str(number) for number in range(len(paths))] if parts is None else list(parts)
+    first = {part: number for number, part in reversed(list(enumerate(shown)))}
+    together = sorted(range(len(paths)), key=lambda number: first[shown[number]])
     moments: dict[str, MapMoments] = {}
-    for index, (path, _, evidence) in enumerate(gather_evidence(scorer, paths)):
+    found = gather_evidence(scorer, [paths[number] for number in together])
+    for index, (path, _, evidence) in enumerate(found):
         if isinstance(evidence, str):
             raise DataError(f"Calibration needs every image: {evidence}")
         for name, values in evidence.parts.items():
-            moments.setdefault(name, MapMoments(config.map, config.prior_images)).add(values)
+            own = moments.setdefault(name, MapMoments(config.map, config.prior_images))
+            own.add(values, shown[together[index]])
         on_image(str(path), index + 1, len(paths))
     return {name: own.statistics() for name, own in moments.items()}
 
@@ -116,14 +130,15 @@ def calibrate_scorer(
     def told(path: str, *_: int) -> None:
         on_image(path, next(numbers), total)
 
-    statistics = measure_statistics(scorer, statistics_paths, told)
+    part_of = scorer.config.split.part_of
+    statistics = measure_statistics(scorer, statistics_paths, told, parts_of(statistics_paths, part_of))
     held_out = _all_scores(scorer, statistics, threshold_paths, told)
     paths, scores = list(threshold_paths), list(held_out["score"])
     for share in crossed:
         paths += share.paths
         scores += good_scores(share.scorer, statistics, share.paths, told)
     config = scorer.config.calibration
-    parts = parts_of(paths, scorer.config.split.part_of)
+    parts = parts_of(paths, part_of)
     together = calibrate(
         scores,
         false_reject=config.false_reject,

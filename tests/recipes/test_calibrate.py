@@ -48,6 +48,22 @@ def test_statistics_are_measured_without_holding_the_maps(monkeypatch: pytest.Mo
     assert found["head"].std == pytest.approx(np.full((4, 5), np.std(range(9), ddof=1)), rel=1e-6)
 
 
+def test_photographs_of_one_part_come_together_for_the_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    def numbered(_: Any, paths: Sequence[Path]) -> Iterator[tuple[Path, None, Any]]:
+        for path in paths:
+            yield path, None, SimpleNamespace(parts={"head": np.full((4, 5), float(path.stem))})
+
+    monkeypatch.setattr("anogan.recipes.calibrate.gather_evidence", numbered)
+    scorer: Any = SimpleNamespace(config=Config.model_validate({"calibration": {"prior_images": 0}}))
+    seen: list[str] = []
+    paths = [Path(f"{n}.png") for n in (1, 5, 1, 9, 5, 1)]
+    found = measure_statistics(scorer, paths, lambda path, *_: seen.append(Path(path).stem), list("abacba"))
+
+    assert "".join(seen) == "111559"
+    assert found["head"].mean == pytest.approx(np.full((4, 5), 5.0))
+    assert found["head"].std == pytest.approx(np.full((4, 5), 4.0))
+
+
 @pytest.fixture
 def own_model(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "model"))
