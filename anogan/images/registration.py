@@ -121,20 +121,20 @@ class Aligner:
         return Alignment(np.eye(2, 3), correlation, False)
 
 
-def align_all(images: Sequence[Pixels], aligner: Aligner) -> tuple[list[Pixels], int]:
-    """Images in the reference's pose, in their own integer type, and how many could not be registered.
+def align_all(images: Sequence[Pixels], aligner: Aligner) -> tuple[list[Pixels], list[Alignment]]:
+    """Images in the reference's pose, in their own integer type, and how each came there.
 
     Args:
         images: (H, W, C) uint8 or uint16 each.
         aligner: The reference.
     """
-    aligned, failed = [], 0
+    aligned, alignments = [], []
     for image in images:
         top = float(np.iinfo(image.dtype).max)
         pixels, alignment = aligner.align(image, top)
-        failed += not alignment.converged
+        alignments.append(alignment)
         aligned.append(np.clip(np.rint(pixels), 0, top).astype(image.dtype))
-    return aligned, failed
+    return aligned, alignments
 
 
 def grey(image: NDArray[Any], top: float) -> FloatMap:

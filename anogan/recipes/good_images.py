@@ -172,8 +172,8 @@ def laid_in_place(
     """The images as the aligner lays them; `event` is told in a sentence how many it could not."""
     if aligner is None:
         return images
-    aligned, failed = align_all(images, aligner)
-    if failed:
+    aligned, alignments = align_all(images, aligner)
+    if failed := sum(not alignment.converged for alignment in alignments):
         event(
             f"{failed} of {len(images)} good images could not be registered and are used as they lie; look "
             "whether they show the same part, or set images.registration: none."

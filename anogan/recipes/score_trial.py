@@ -82,11 +82,14 @@ class Shown:
         images: (H, W, C) good images, in the reference's pose.
         variants: Of the product on each.
         groups: The number of each image's group; photographs of one part are in one.
+        seen: (H, W) of each: which pixels come from the photograph and not from registration; nothing is
+            to be found, and nothing counts, elsewhere.
     """
 
     images: list[Pixels]
     variants: list[str | None]
     groups: NDArray[np.int64]
+    seen: list[NDArray[np.bool_]]
 
     @property
     def suffices(self) -> bool:
@@ -111,10 +114,12 @@ def shown(
     places = _bounded(images)
     names = [str(place) if parts is None else parts[place] for place in places]
     numbers = {name: number % GROUPS for number, name in enumerate(dict.fromkeys(names))}
+    laid, seen = _registered(scorer, [images[place] for place in places])
     return Shown(
-        _registered(scorer, [images[place] for place in places]),
+        laid,
         [None if variants is None else variants[place] for place in places],
         np.array([numbers[name] for name in names], np.int64),
+        seen,
     )
 
 
@@ -135,6 +140,7 @@ class ScoreTrial:
         raw, images = _raw(scorer), shown.images
         levels = two_levels(images)
         self._groups, self._folds = shown.groups, min(FOLDS, len(np.unique(shown.groups)))
+        self._seen = shown.seen
         self._clean: list[Parts] = []
         self._damaged: list[Parts] = []
         self._masks: list[NDArray[np.bool_]] = []
@@ -146,7 +152,7 @@ class ScoreTrial:
             clean, *damaged = raw.evidence(copies, [shown.variants[index]] * len(copies))
             self._clean.append(clean.parts)
             self._damaged += [evidence.parts for evidence in damaged]
-            self._masks += [mask for _, mask in drawn]
+            self._masks += [mask & shown.seen[index] for _, mask in drawn]
             on_image(index + 1, len(images))
 
     @cached_property
@@ -232,14 +238,15 @@ class ScoreTrial:
         score: ScoreConfig,
     ) -> _Maps:
         own = self._groups % self._folds
-        good, bad = (
-            [
-                combine(parts, statistics[own[index // copies]], score_weights(score))
-                for index, parts in enumerate(found)
-            ]
-            for found, copies in ((clean, 1), (damaged, self._copies))
+
+        def looked_at(parts: Parts, image: int) -> FloatMap:
+            found = combine(parts, statistics[own[image]], score_weights(score))
+            return np.where(self._seen[image], found, np.float32(0))
+
+        return _Maps(
+            [looked_at(parts, image) for image, parts in enumerate(clean)],
+            [looked_at(parts, copy // self._copies) for copy, parts in enumerate(damaged)],
         )
-        return _Maps(good, bad)
 
     def _place(self, maps: Sequence[FloatMap], copies: Collection[int]) -> tuple[float | None, float | None]:
         """Pixel AUROC and AUPRO of some of the damaged copies."""
@@ -301,10 +308,13 @@ def _bounded(images: Sequence[Pixels]) -> list[int]:
     return evenly_spread(len(images), max(MIN_PARTS, MAX_PIXELS // largest))
 
 
-def _registered(scorer: Scorer, images: list[Pixels]) -> list[Pixels]:
-    """Laid in the reference's pose, so that masks drawn on them fit the maps."""
-    aligner = scorer.model.aligner
-    return images if aligner is None else align_all(images, aligner)[0]
+def _registered(scorer: Scorer, images: list[Pixels]) -> tuple[list[Pixels], list[NDArray[np.bool_]]]:
+    """Laid in the reference's pose, so that masks drawn on them fit the maps, and what is seen of each."""
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    if (aligner := scorer.model.aligner) is None:
+        return images, [np.ones(size, np.bool_) for size in sizes]
+    laid, alignments = align_all(images, aligner)
+    return laid, [alignment.seen(size) for alignment, size in zip(alignments, sizes, strict=True)]
 
 
 def _pooled(maps: Sequence[FloatMap], score: ScoreConfig) -> list[float]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -213,6 +215,37 @@ def test_parts_that_turn_out_to_lie_differently_get_one_normal_value_for_all_pix
 
     assert found.chosen.map == "global"
     assert with_score_settings(scorer, found.chosen).config.calibration.map == "global"
+
+
+def test_what_registration_invents_counts_neither_as_good_nor_as_defect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng, column = np.random.default_rng(0), 6
+    scene = cv2.GaussianBlur(rng.uniform(0, 255, (48, 48 + column, 3)), (0, 0), 2).astype(np.uint8)
+    score, images = {"discrimination_weight": 0, "head_weight": 0}, {"registration": "translation"}
+    config = config_from_dict(TINY | {"score": score, "images": images}, "the test")
+    aligner = Aligner(grey(scene[:, :48], 255), "translation")
+    scorer = Scorer(replace(scorer_with().model, config=config, aligner=aligner))
+
+    def two_spots(image: NDArray[np.uint8], *_: Any) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        damaged, mask = image.copy(), np.zeros((48, 48), np.bool_)
+        for left in (0, 20):
+            damaged[20:24, left : left + 4], mask[20:24, left : left + 4] = 255, True
+        return damaged, mask
+
+    def evidence(_: Scorer, images: list[NDArray[np.uint8]], variants: Any) -> list[Any]:
+        """Marks the spot in the photograph weakly, and the repeated edge at random."""
+        found = [(image.min(axis=2) == 255) + rng.uniform(0, 0.1, (48, 48)) for image in images]
+        for values in found:
+            values[:, :column] = rng.uniform(0, 9, (48, column))
+        return [SimpleNamespace(parts={"residual": values.astype(np.float32)}) for values in found]
+
+    monkeypatch.setattr("anogan.recipes.score_trial.draw_defects", two_spots)
+    monkeypatch.setattr(Scorer, "evidence", evidence)
+    found = ScoreTrial(scorer, shown(scorer, [scene[:, column:]] * 8), lambda *_: None).configured()
+
+    assert found.image_auroc == 1
+    assert found.pixel_auroc == pytest.approx(1, abs=1e-4)
 
 
 class SteepSpots(nn.Module):
