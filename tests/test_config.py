@@ -146,6 +146,12 @@ def test_a_weight_counts_only_where_there_is_its_evidence() -> None:
     assert load_config(None, [*no_head, "features.weights=resnet18.safetensors"]).head.enabled is False
 
 
+def test_a_seed_that_the_memory_could_not_take_is_refused_before_the_training() -> None:
+    assert load_config(None, ["seed=4294967295"]).seed == 2**32 - 1
+    with pytest.raises(ConfigError, match="seed"):
+        load_config(None, ["seed=20261124093000"])
+
+
 @pytest.mark.parametrize("override", ["search.steps", "=4", "seed.deep=4", "seed=[1"])
 def test_an_override_that_cannot_be_read_is_shown(override: str) -> None:
     extra = ["seed=1"] if override.startswith("seed.deep") else []

@@ -15,7 +15,8 @@ from anogan.config.section import Section
 class Config(Section):
     """A whole model: from the files on disk to the threshold."""
 
-    seed: int = Field(0, ge=0, description="Of the split, the weights and all that training draws.")
+    # scikit-learn, which makes the memory after an hour of training, takes no greater one.
+    seed: int = Field(0, ge=0, lt=2**32, description="Of the split, the weights and all that training draws.")
     images: ImagesConfig = ImagesConfig()
     tiles: TilesConfig = TilesConfig()
     split: SplitConfig = SplitConfig()

@@ -2,8 +2,8 @@
 
 Quantisation index modulation (Chen & Wornell 2001, doi:10.1109/18.923725): twelve low and middle frequencies
 of each 8 x 8 block's brightness are moved to a lattice whose offsets are drawn from a fixed key. The mark
-survives PNG and JPEG at quality 90 and above; cropping to other than multiples of 8 pixels, or resizing,
-removes it. It states an origin and is no protection against somebody who wants to remove it.
+survives PNG and JPEG at quality 90 and above, and a crop that keeps the upper left corner; any other crop, or
+resizing, removes it. It states an origin and is no protection against somebody who wants to remove it.
 """
 
 from __future__ import annotations

@@ -47,6 +47,14 @@ def test_mark_is_found_after_png_and_jpeg_90(picture: NDArray[Any]) -> None:
         assert check_watermark(through(marked, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90])).marked
 
 
+def test_a_crop_keeps_the_mark_as_long_as_it_keeps_the_upper_left_corner() -> None:
+    marked = embed_watermark(PICTURES["board"])
+
+    assert check_watermark(marked[:90, :101]).marked
+    for rows, columns in ((8, 8), (3, 0), (0, 16)):
+        assert not check_watermark(marked[rows:, columns:]).marked
+
+
 def test_unmarked_picture_is_not_taken_for_marked(picture: NDArray[Any]) -> None:
     assert not check_watermark(picture).marked
     if picture.dtype == np.uint8:
